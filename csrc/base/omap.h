@@ -1,0 +1,61 @@
+/* omap.h: an insertion-ordered hash map from byte-string keys to fixed-size values.
+ *
+ *   index  u32[]  open addressing, power of two, at most 2/3 full: entry number + 1,
+ *                 0 empty, DELETED a grave
+ *   entry  { key ptr, key owner, key len, hash, value bytes }, in insertion order;
+ *          a removed entry has owner and ptr NULL and is swept when half are
+ *
+ * Semantics are those of Python's dict: overwriting keeps an entry's place,
+ * removing and adding again goes to the end. A key's bytes are borrowed from a
+ * blob that the entry holds a reference to (so keys may point into a loaded
+ * file), or copied into a blob of their own.
+ *
+ * Values are plain bytes to the map: it neither frees nor looks into them. The
+ * owner releases them before removing, or gets them handed out by removal.
+ *
+ * put, get, remove: O(1). Not locked. Value pointers are valid until the next
+ * put or remove. At most 2^32 - 16 entries.
+ */
+#ifndef PN_BASE_OMAP_H
+#define PN_BASE_OMAP_H
+
+#include "base/blob.h"
+
+typedef struct pn_omap {
+    const pn_alloc *alloc;
+    uint64_t seed;
+    size_t value_size, stride;
+    uint8_t *entries;
+    uint32_t *index;
+    size_t used;     /* entries in use or removed */
+    size_t live;     /* entries in use */
+    size_t cap;      /* room in entries */
+    size_t mask;     /* slots in index - 1, or 0 while empty */
+    uint64_t version; /* changes with every put of a new key and every removal */
+} pn_omap;
+
+void pn_omap_init(pn_omap *m, const pn_alloc *alloc, size_t value_size); /* allocates nothing */
+void pn_omap_clear(pn_omap *m); /* frees; values must have been released */
+/* Room for n entries in all, so that loading does not rehash. */
+pn_status pn_omap_reserve(pn_omap *m, size_t n);
+
+static inline size_t pn_omap_len(const pn_omap *m) { return m->live; }
+
+/* The value of a key, or NULL. */
+void *pn_omap_get(const pn_omap *m, pn_bytes key);
+
+/* Finds or adds. *value points at the value; when *added it is zeroed and the
+ * caller fills it. `owner` is the blob that key points into (a reference is
+ * taken when the key is new), or NULL: the key is copied. */
+pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bool *added);
+
+/* Removes; copies the value to *out (may be NULL) when it was there. */
+bool pn_omap_remove(pn_omap *m, pn_bytes key, void *out);
+
+/* Iteration in insertion order: start with *pos = 0; false at the end. Adding or
+ * removing while iterating is allowed only if `version` is checked by the caller. */
+bool pn_omap_next(const pn_omap *m, size_t *pos, pn_bytes *key, void **value);
+/* As next, and also hands out the key's owner (borrowed). */
+bool pn_omap_next_owned(const pn_omap *m, size_t *pos, pn_bytes *key, pn_blob **owner, void **value);
+
+#endif

@@ -1,0 +1,35 @@
+/* number.h: doubles to and from decimal text, exactly as CPython does it.
+ *
+ * The implementation is the one C++ file of the tree (number_leaf.cpp), over
+ * header-only libraries: fast_float reads, dragonbox prints; where the build
+ * machine lacks them, std::from_chars / std::to_chars. No exceptions, no RTTI,
+ * no allocation, nothing thrown across this header.
+ */
+#ifndef PN_CODEC_NUMBER_H
+#define PN_CODEC_NUMBER_H
+
+#include "base/bytes.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { PN_DOUBLE_TEXT_MAX = 32 };
+
+/* Writes repr(value) as CPython prints it ("0.1", "1e+16", "-0.0", "1e-05"),
+ * NaN, Infinity and -Infinity as the json module does. `out` has room for
+ * PN_DOUBLE_TEXT_MAX bytes; returns the length. */
+size_t pn_double_print(double value, char *out);
+
+/* Reads text that is a JSON number (already known to match the grammar), correctly
+ * rounded; overflow gives an infinity, underflow zero, signs kept, as float() does.
+ * Returns the end of what was read, or NULL when text is no number. */
+const uint8_t *pn_double_read(const uint8_t *p, const uint8_t *end, double *out);
+
+/* Names of the libraries that were compiled in, e.g. "fast_float, dragonbox". */
+const char *pn_number_backend(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

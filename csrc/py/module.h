@@ -1,0 +1,53 @@
+/* module.h: what the files of the binding share.
+ *
+ * Multi-phase init, heap types, all state in the module. Each file of the binding
+ * that defines a type or functions has one entry point, pn_py_add_<name>(module),
+ * called once from module.c. No algorithm lives in the binding.
+ */
+#ifndef PN_PY_MODULE_H
+#define PN_PY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/buffer.h"
+
+typedef struct pn_module_state {
+    PyTypeObject *kv_type;
+    PyTypeObject *vector_type;
+    PyTypeObject *graph_type;
+    PyTypeObject *text_type;
+    PyObject *json_dumps;  /* json.dumps */
+    PyObject *json_loads;  /* json.loads */
+    PyObject *errors;      /* the module pannier.errors */
+} pn_module_state;
+
+extern struct PyModuleDef pn_module_def;
+
+static inline pn_module_state *pn_state_of(PyObject *module)
+{
+    return (pn_module_state *)PyModule_GetState(module);
+}
+/* PyType_GetModuleByDef came with 3.11; 3.10 walks the MRO by hand. Borrowed. */
+PyObject *pn_type_module(PyTypeObject *type);
+/* The state that the type's module holds (the type must come from this module). */
+static inline pn_module_state *pn_state_of_type(PyTypeObject *type)
+{
+    PyObject *m = pn_type_module(type);
+    return m ? pn_state_of(m) : NULL;
+}
+
+int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
+int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
+int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
+int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
+int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */
+int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */
+int pn_py_add_registry(PyObject *module); /* registry_py.c */
+
+/* Text: an immutable run of bytes owned by the core, with the buffer protocol (so
+ * it can be written, hashed or turned into bytes without a copy). Takes buf's
+ * memory. */
+PyObject *pn_py_text(pn_module_state *state, pn_buf *buf);
+
+#endif
