@@ -190,6 +190,7 @@ class BuildExt(build_ext):
         args += variant or ["-static-libstdc++", "-static-libgcc", "-Wl,-z,relro,-z,now"]
         path = self.get_ext_fullpath(ext.name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.compiler.force = True  # its own check sees neither changed arguments nor archives
         self.compiler.link_shared_object(
             objects, path, extra_postargs=args, build_temp=self.build_temp, target_lang="c++"
         )
