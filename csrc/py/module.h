@@ -10,7 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "base/buffer.h"
+#include "base/blob.h"
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
@@ -37,6 +37,7 @@ static inline pn_module_state *pn_state_of_type(PyTypeObject *type)
     return m ? pn_state_of(m) : NULL;
 }
 
+int pn_py_add_json(PyObject *module);     /* json_decode.c: encode and decode, for tests */
 int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
 int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
@@ -46,8 +47,12 @@ int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read *
 int pn_py_add_registry(PyObject *module); /* registry_py.c */
 
 /* Text: an immutable run of bytes owned by the core, with the buffer protocol (so
- * it can be written, hashed or turned into bytes without a copy). Takes buf's
- * memory. */
+ * it can be written, hashed or turned into bytes without a copy). text_type.c. */
+int pn_py_add_text(PyObject *module);
+/* A new Text that takes buf's memory. NULL with an exception set. */
 PyObject *pn_py_text(pn_module_state *state, pn_buf *buf);
+/* The bytes of a Text (shared) or of any bytes-like object (copied); one reference
+ * for the caller, or NULL with an exception set. */
+pn_blob *pn_py_blob(pn_module_state *state, PyObject *bytes_like);
 
 #endif

@@ -1,0 +1,229 @@
+/* json_encode.c: from Python objects to JSON text.
+ *
+ * Exact built-in types are written here; for everything else json.dumps itself is
+ * asked about the smallest value that holds it (JSON text does not depend on where
+ * it stands), so what it prints and what it refuses are its own.
+ */
+#include "py/json_py.h"
+#include "py/module.h"
+
+#include "codec/json_write.h"
+
+enum { MAX_DEPTH = 200 }; /* beyond: json.dumps, which knows circles and its own limit */
+
+typedef struct {
+    pn_buf *out;
+    pn_encode_mode mode;
+    int depth;
+} encoder;
+
+static pn_status encode_value(encoder *e, PyObject *obj);
+
+/* True when two neighbouring code units are a high and a low surrogate: as JSON they
+ * would come back as one character. */
+static bool has_joining_pair(PyObject *str)
+{
+    if (PyUnicode_KIND(str) == PyUnicode_1BYTE_KIND) return false;
+    Py_ssize_t n = PyUnicode_GET_LENGTH(str);
+    bool high = false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(str, i);
+        if (high && c >= 0xDC00 && c <= 0xDFFF) return true;
+        high = c >= 0xD800 && c <= 0xDBFF;
+    }
+    return false;
+}
+
+bool pn_py_utf8(PyObject *str, pn_buf *scratch, pn_bytes *out)
+{
+    if (PyUnicode_IS_COMPACT_ASCII(str)) {
+        *out = (pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)};
+        return true;
+    }
+    Py_ssize_t n;
+    const char *p = PyUnicode_AsUTF8AndSize(str, &n);
+    if (p != NULL) {
+        *out = (pn_bytes){(const uint8_t *)p, (size_t)n};
+        return true;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return false;
+    PyErr_Clear();
+    PyObject *b = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
+    if (b == NULL) return false;
+    scratch->len = 0;
+    pn_status s = pn_buf_append(scratch, PyBytes_AS_STRING(b), (size_t)PyBytes_GET_SIZE(b));
+    Py_DECREF(b);
+    if (s != PN_OK) {
+        PyErr_NoMemory();
+        return false;
+    }
+    *out = pn_buf_view(scratch);
+    return true;
+}
+
+/* Non-ASCII text is written straight from the code points: asking for its UTF-8
+ * would cache that in the string for good. */
+static pn_status encode_wide(encoder *e, PyObject *str)
+{
+    static const char hex[] = "0123456789abcdef";
+    Py_ssize_t n = PyUnicode_GET_LENGTH(str);
+    int kind = PyUnicode_KIND(str);
+    const void *data = PyUnicode_DATA(str);
+    PN_FAIL_IF((size_t)n > (SIZE_MAX - 2) / 12, PN_ERR_NOMEM);
+    PN_TRY(pn_buf_reserve(e->out, (size_t)n * (kind == PyUnicode_4BYTE_KIND ? 12 : 6) + 2));
+    uint8_t *p = e->out->data + e->out->len;
+    *p++ = '"';
+    bool high = false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ(kind, data, i);
+        if (c >= ' ' && c <= '~' && c != '"' && c != '\\') {
+            *p++ = (uint8_t)c;
+            high = false;
+            continue;
+        }
+        if (high && c >= 0xDC00 && c <= 0xDFFF && e->mode == PN_ENCODE_IDENTITY) return PN_ERR_UNSUPPORTED;
+        high = c >= 0xD800 && c <= 0xDBFF;
+        uint8_t s = c == '"' || c == '\\' ? (uint8_t)c
+                    : c == '\n'           ? 'n'
+                    : c == '\r'           ? 'r'
+                    : c == '\t'           ? 't'
+                    : c == '\b'           ? 'b'
+                    : c == '\f'           ? 'f'
+                                          : 0;
+        *p++ = '\\';
+        if (s) {
+            *p++ = s;
+            continue;
+        }
+        Py_UCS4 unit[2] = {c, 0};
+        int units = 1;
+        if (c > 0xFFFF) {
+            unit[0] = 0xD800 + ((c - 0x10000) >> 10);
+            unit[1] = 0xDC00 + ((c - 0x10000) & 0x3FF);
+            units = 2;
+        }
+        for (int u = 0; u < units; u++) {
+            if (u) *p++ = '\\';
+            *p++ = 'u';
+            for (int shift = 12; shift >= 0; shift -= 4) *p++ = (uint8_t)hex[(unit[u] >> shift) & 15];
+        }
+    }
+    *p++ = '"';
+    e->out->len = (size_t)(p - e->out->data);
+    return PN_OK;
+}
+
+static pn_status encode_str(encoder *e, PyObject *str)
+{
+    if (!PyUnicode_IS_COMPACT_ASCII(str)) return encode_wide(e, str);
+    return pn_json_put_string(
+        e->out, (pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)});
+}
+
+static pn_status encode_int(encoder *e, PyObject *obj)
+{
+    int overflow;
+    long long v = PyLong_AsLongLongAndOverflow(obj, &overflow);
+    if (!overflow) return pn_json_put_i64(e->out, v);
+    PyObject *text = PyLong_Type.tp_repr(obj);
+    if (text == NULL) {
+        if (e->mode == PN_ENCODE_DUMPS) return PN_ERR_CALLBACK;
+        PyErr_Clear();
+        return PN_ERR_UNSUPPORTED;
+    }
+    pn_status s =
+        pn_buf_append(e->out, PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text));
+    Py_DECREF(text);
+    return s;
+}
+
+/* Asks json.dumps. */
+static pn_status encode_general(encoder *e, PyObject *obj)
+{
+    if (e->mode == PN_ENCODE_IDENTITY) return PN_ERR_UNSUPPORTED;
+    PyObject *json = PyImport_ImportModule("json");
+    PyObject *text = json ? PyObject_CallMethod(json, "dumps", "O", obj) : NULL;
+    Py_XDECREF(json);
+    if (text == NULL) return PN_ERR_CALLBACK;
+    pn_status s = PN_ERR_CALLBACK;
+    Py_ssize_t n;
+    const char *p = PyUnicode_AsUTF8AndSize(text, &n);
+    if (p != NULL) s = pn_buf_append(e->out, p, (size_t)n);
+    Py_DECREF(text);
+    return s;
+}
+
+static pn_status encode_list(encoder *e, PyObject *list, bool tuple)
+{
+    PN_TRY(pn_buf_push(e->out, '['));
+    for (Py_ssize_t i = 0; i < (tuple ? PyTuple_GET_SIZE(list) : PyList_GET_SIZE(list)); i++) {
+        if (i) PN_TRY(PN_BUF_LIT(e->out, ", "));
+        PyObject *item = Py_NewRef(tuple ? PyTuple_GET_ITEM(list, i) : PyList_GET_ITEM(list, i));
+        pn_status s = encode_value(e, item);
+        Py_DECREF(item);
+        PN_TRY(s);
+    }
+    return pn_buf_push(e->out, ']');
+}
+
+static bool plain_key(encoder *e, PyObject *key)
+{
+    return PyUnicode_CheckExact(key) && (e->mode == PN_ENCODE_DUMPS || !has_joining_pair(key));
+}
+
+static pn_status encode_dict(encoder *e, PyObject *dict)
+{
+    PyObject *key, *value;
+    Py_ssize_t pos = 0, size = PyDict_GET_SIZE(dict);
+    bool first = true;
+    PN_TRY(pn_buf_push(e->out, '{'));
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+        if (!plain_key(e, key)) return PN_ERR_UNSUPPORTED;
+        if (!first) PN_TRY(PN_BUF_LIT(e->out, ", "));
+        first = false;
+        PN_TRY(encode_str(e, key));
+        PN_TRY(PN_BUF_LIT(e->out, ": "));
+        Py_INCREF(value);
+        pn_status s = encode_value(e, value);
+        Py_DECREF(value);
+        PN_TRY(s);
+        if (PyDict_GET_SIZE(dict) != size) return PN_ERR_UNSUPPORTED; /* changed under us: json.dumps says how */
+    }
+    return pn_buf_push(e->out, '}');
+}
+
+static pn_status encode_container(encoder *e, PyObject *obj)
+{
+    size_t start = e->out->len;
+    pn_status s = PN_ERR_UNSUPPORTED;
+    if (e->depth < MAX_DEPTH) {
+        e->depth++;
+        s = PyDict_CheckExact(obj) ? encode_dict(e, obj) : encode_list(e, obj, PyTuple_CheckExact(obj));
+        e->depth--;
+    }
+    if (s != PN_ERR_UNSUPPORTED) return s;
+    e->out->len = start;
+    return encode_general(e, obj);
+}
+
+static pn_status encode_value(encoder *e, PyObject *obj)
+{
+    if (PyUnicode_CheckExact(obj)) return encode_str(e, obj);
+    if (obj == Py_None) return PN_BUF_LIT(e->out, "null");
+    if (obj == Py_True) return PN_BUF_LIT(e->out, "true");
+    if (obj == Py_False) return PN_BUF_LIT(e->out, "false");
+    if (PyLong_CheckExact(obj)) return encode_int(e, obj);
+    if (PyFloat_CheckExact(obj)) return pn_json_put_double(e->out, PyFloat_AS_DOUBLE(obj));
+    if (PyDict_CheckExact(obj) || PyList_CheckExact(obj)) return encode_container(e, obj);
+    if (PyTuple_CheckExact(obj) && e->mode == PN_ENCODE_DUMPS) return encode_container(e, obj);
+    return encode_general(e, obj);
+}
+
+pn_status pn_py_encode(PyObject *obj, pn_encode_mode mode, pn_buf *out)
+{
+    encoder e = {out, mode, 0};
+    size_t start = out->len;
+    pn_status s = encode_value(&e, obj);
+    if (s != PN_OK) out->len = start;
+    return s;
+}

@@ -1,0 +1,89 @@
+/* module.c: the extension module pannier._core: its state, and nothing else. */
+#include "py/module.h"
+
+#include "codec/number.h"
+
+PyObject *pn_type_module(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    return PyType_GetModuleByDef(type, &pn_module_def);
+#else
+    PyObject *mro = type->tp_mro;
+    for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *t = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (!(t->tp_flags & Py_TPFLAGS_HEAPTYPE)) continue;
+        PyObject *m = ((PyHeapTypeObject *)t)->ht_module;
+        if (m != NULL && PyModule_GetDef(m) == &pn_module_def) return m;
+    }
+    PyErr_SetString(PyExc_TypeError, "the type does not belong to pannier._core");
+    return NULL;
+#endif
+}
+
+static int module_exec(PyObject *module)
+{
+    pn_module_state *state = pn_state_of(module);
+    PyObject *json = PyImport_ImportModule("json");
+    if (json == NULL) return -1;
+    state->json_dumps = PyObject_GetAttrString(json, "dumps");
+    state->json_loads = PyObject_GetAttrString(json, "loads");
+    Py_DECREF(json);
+    if (state->json_dumps == NULL || state->json_loads == NULL) return -1;
+    state->errors = PyImport_ImportModule("pannier.errors");
+    if (state->errors == NULL) return -1;
+    if (PyModule_AddStringConstant(module, "number_backend", pn_number_backend()) < 0) return -1;
+
+    int (*const parts[])(PyObject *) = {
+        pn_py_add_text,   pn_py_add_json,  pn_py_add_kv,    pn_py_add_docs,     pn_py_add_structs,
+        pn_py_add_vector, pn_py_add_graph, pn_py_add_files, pn_py_add_registry,
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i] != NULL && parts[i](module) < 0) return -1;
+    return 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    pn_module_state *state = pn_state_of(module);
+    Py_VISIT(state->kv_type);
+    Py_VISIT(state->vector_type);
+    Py_VISIT(state->graph_type);
+    Py_VISIT(state->text_type);
+    Py_VISIT(state->json_dumps);
+    Py_VISIT(state->json_loads);
+    Py_VISIT(state->errors);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    pn_module_state *state = pn_state_of(module);
+    Py_CLEAR(state->kv_type);
+    Py_CLEAR(state->vector_type);
+    Py_CLEAR(state->graph_type);
+    Py_CLEAR(state->text_type);
+    Py_CLEAR(state->json_dumps);
+    Py_CLEAR(state->json_loads);
+    Py_CLEAR(state->errors);
+    return 0;
+}
+
+static void module_free(void *module) { module_clear((PyObject *)module); }
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+struct PyModuleDef pn_module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pannier._core",
+    .m_doc = "The C core of pannier. Use the classes of the package pannier instead.",
+    .m_size = sizeof(pn_module_state),
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&pn_module_def); }

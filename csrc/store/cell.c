@@ -1,0 +1,78 @@
+#include "store/cell.h"
+
+#include <assert.h>
+
+#include "codec/json_read.h"
+#include "codec/mpack.h"
+#include "store/refdoc.h"
+
+pn_cell pn_cell_json(pn_blob *blob, pn_bytes span, bool canonical)
+{
+    pn_cell c = {.kind = PN_CELL_JSON, .canonical = canonical};
+    c.span.blob = pn_blob_ref(blob);
+    c.span.ptr = span.ptr;
+    c.span.len = span.len;
+    return c;
+}
+
+pn_cell pn_cell_mpack(pn_blob *blob, pn_bytes span)
+{
+    pn_cell c = pn_cell_json(blob, span, false);
+    c.kind = PN_CELL_MPACK;
+    return c;
+}
+
+void pn_cell_release(pn_cell *cell, const pn_host *host)
+{
+    pn_cell c = *cell;
+    *cell = (pn_cell){.kind = PN_CELL_EMPTY};
+    switch ((pn_cell_kind)c.kind) {
+    case PN_CELL_EMPTY: break;
+    case PN_CELL_LIVE: host->release(host->ctx, c.live); break;
+    case PN_CELL_JSON:
+    case PN_CELL_MPACK: pn_blob_unref(c.span.blob); break;
+    case PN_CELL_REFDOC: pn_refdoc_free(c.refdoc, host); break;
+    }
+}
+
+pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_alloc *alloc, pn_buf *out)
+{
+    switch ((pn_cell_kind)cell->kind) {
+    case PN_CELL_LIVE: return host->encode(host->ctx, cell->live, out);
+    case PN_CELL_JSON:
+        return cell->canonical ? pn_buf_append(out, cell->span.ptr, cell->span.len)
+                               : pn_json_canonicalize(pn_cell_span(cell), alloc, out);
+    case PN_CELL_MPACK: return pn_mpack_to_json(pn_cell_span(cell), out, NULL);
+    case PN_CELL_REFDOC: return pn_refdoc_write_json(cell->refdoc, host, out);
+    case PN_CELL_EMPTY: break;
+    }
+    return PN_ERR_INVALID;
+}
+
+void pn_cell_bin_init(pn_cell_bin *bin, const pn_alloc *alloc) { *bin = (pn_cell_bin){alloc, NULL, 0, 0}; }
+
+pn_status pn_cell_bin_reserve(pn_cell_bin *bin, size_t more)
+{
+    if (bin->cap - bin->len >= more) return PN_OK;
+    size_t cap = bin->cap * 2 > bin->len + more ? bin->cap * 2 : bin->len + more;
+    PN_FAIL_IF(cap > SIZE_MAX / sizeof(pn_cell), PN_ERR_NOMEM);
+    pn_cell *p = pn_alloc_grow(bin->alloc, bin->cells, cap * sizeof(pn_cell));
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    bin->cells = p;
+    bin->cap = cap;
+    return PN_OK;
+}
+
+void pn_cell_bin_add(pn_cell_bin *bin, pn_cell cell)
+{
+    if (cell.kind == PN_CELL_EMPTY) return;
+    assert(bin->len < bin->cap);
+    bin->cells[bin->len++] = cell;
+}
+
+void pn_cell_bin_empty(pn_cell_bin *bin, const pn_host *host)
+{
+    for (size_t i = 0; i < bin->len; i++) pn_cell_release(&bin->cells[i], host);
+    pn_alloc_put(bin->alloc, bin->cells);
+    pn_cell_bin_init(bin, bin->alloc);
+}

@@ -1,0 +1,76 @@
+/* cell.h: one value of a key-value collection, in whichever form it is cheapest.
+ *
+ *   LIVE    an object of the host language, opaque here (callbacks release and
+ *           encode it). What a caller was handed must be live, since callers see
+ *           and change the stored value itself.
+ *   JSON    a span of JSON text inside a shared blob. `canonical` as json_read.h
+ *           defines it: only such text is written out as it stands.
+ *   MPACK   a span of MessagePack inside a shared blob.
+ *   REFDOC  a ref_doc_info in native form (refdoc.h).
+ *
+ * A cell owns what it points to. Moving a cell is copying the struct; the source
+ * must then be forgotten. Releasing a LIVE cell may run the host's code, so it is
+ * never done inside a map operation: operations hand out what they displace.
+ */
+#ifndef PN_STORE_CELL_H
+#define PN_STORE_CELL_H
+
+#include "base/blob.h"
+
+typedef enum pn_cell_kind {
+    PN_CELL_EMPTY = 0,
+    PN_CELL_LIVE,
+    PN_CELL_JSON,
+    PN_CELL_MPACK,
+    PN_CELL_REFDOC,
+} pn_cell_kind;
+
+struct pn_refdoc;
+
+typedef struct pn_cell {
+    uint8_t kind;
+    bool canonical;
+    union {
+        void *live;
+        struct pn_refdoc *refdoc;
+        struct {
+            pn_blob *blob;
+            const uint8_t *ptr;
+            size_t len;
+        } span;
+    };
+} pn_cell;
+
+/* The host language's part. Both may run arbitrary host code. */
+typedef struct pn_host {
+    void *ctx;
+    void (*release)(void *ctx, void *live);
+    /* Appends the JSON text of a live value. PN_ERR_CALLBACK: the host holds the reason. */
+    pn_status (*encode)(void *ctx, void *live, pn_buf *out);
+} pn_host;
+
+/* A JSON cell over bytes that lie in blob; takes a reference of its own. */
+pn_cell pn_cell_json(pn_blob *blob, pn_bytes span, bool canonical);
+pn_cell pn_cell_mpack(pn_blob *blob, pn_bytes span);
+
+/* Frees what the cell owns and makes it EMPTY. */
+void pn_cell_release(pn_cell *cell, const pn_host *host);
+
+static inline pn_bytes pn_cell_span(const pn_cell *c) { return (pn_bytes){c->span.ptr, c->span.len}; }
+
+/* Appends the value's canonical JSON text. */
+pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_alloc *alloc, pn_buf *out);
+
+/* Cells that wait for their release until no map is being changed. */
+typedef struct pn_cell_bin {
+    const pn_alloc *alloc;
+    pn_cell *cells;
+    size_t len, cap;
+} pn_cell_bin;
+
+void pn_cell_bin_init(pn_cell_bin *bin, const pn_alloc *alloc);
+pn_status pn_cell_bin_reserve(pn_cell_bin *bin, size_t more);
+void pn_cell_bin_add(pn_cell_bin *bin, pn_cell cell); /* room must have been reserved */
+void pn_cell_bin_empty(pn_cell_bin *bin, const pn_host *host);
+
+#endif

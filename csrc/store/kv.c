@@ -1,0 +1,181 @@
+#include "store/kv.h"
+
+#include "codec/json_read.h"
+#include "codec/json_write.h"
+
+pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out)
+{
+    pn_kv *kv = pn_alloc_zero(alloc, 1, sizeof *kv);
+    PN_FAIL_IF(kv == NULL, PN_ERR_NOMEM);
+    kv->alloc = alloc;
+    kv->host = *host;
+    pn_omap_init(&kv->colls, alloc, sizeof(pn_coll *));
+    *out = kv;
+    return PN_OK;
+}
+
+void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
+{
+    if (coll == NULL) return;
+    size_t pos = 0;
+    pn_bytes key;
+    void *value;
+    while (pn_omap_next(&coll->cells, &pos, &key, &value)) pn_cell_release(value, host);
+    pn_omap_clear(&coll->cells);
+    pn_alloc_put(alloc, coll);
+}
+
+void pn_kv_free(pn_kv *kv)
+{
+    if (kv == NULL) return;
+    size_t pos = 0;
+    pn_bytes name;
+    void *value;
+    while (pn_omap_next(&kv->colls, &pos, &name, &value)) pn_coll_free(*(pn_coll **)value, kv->alloc, &kv->host);
+    pn_omap_clear(&kv->colls);
+    pn_alloc_put(kv->alloc, kv);
+}
+
+pn_coll *pn_kv_find(const pn_kv *kv, pn_bytes name)
+{
+    pn_coll **slot = pn_omap_get(&kv->colls, name);
+    return slot ? *slot : NULL;
+}
+
+pn_status pn_kv_collection(pn_kv *kv, pn_bytes name, pn_coll **out)
+{
+    if ((*out = pn_kv_find(kv, name)) != NULL) return PN_OK;
+    pn_coll *coll = pn_alloc_get(kv->alloc, sizeof *coll);
+    PN_FAIL_IF(coll == NULL, PN_ERR_NOMEM);
+    pn_omap_init(&coll->cells, kv->alloc, sizeof(pn_cell));
+    void *slot;
+    bool added;
+    pn_status s = pn_omap_put(&kv->colls, name, NULL, &slot, &added);
+    if (s != PN_OK) {
+        pn_alloc_put(kv->alloc, coll);
+        return s;
+    }
+    *(pn_coll **)slot = *out = coll;
+    return PN_OK;
+}
+
+pn_coll *pn_kv_drop(pn_kv *kv, pn_bytes name)
+{
+    pn_coll *coll = NULL;
+    return pn_omap_remove(&kv->colls, name, &coll) ? coll : NULL;
+}
+
+pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old)
+{
+    void *slot;
+    bool added;
+    PN_TRY(pn_omap_put(&c->cells, key, owner, &slot, &added));
+    *old = *(pn_cell *)slot; /* EMPTY (zero) when added */
+    *(pn_cell *)slot = cell;
+    return PN_OK;
+}
+
+bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old) { return pn_omap_remove(&c->cells, key, old); }
+
+/* ---- loading ---- */
+
+/* The key's characters: in the text itself, or unescaped into scratch. */
+static pn_status key_bytes(const pn_json_str *key, pn_buf *scratch, pn_bytes *out)
+{
+    *out = (pn_bytes){key->ptr, key->len};
+    if (!key->has_escape) return PN_OK;
+    scratch->len = 0;
+    PN_TRY(pn_json_unescape(key, scratch));
+    *out = pn_buf_view(scratch);
+    return PN_OK;
+}
+
+static pn_status load_collection(pn_json_reader *r, pn_kv *kv, pn_coll *coll, pn_blob *text, pn_buf *scratch)
+{
+    PN_FAIL_IF(pn_json_peek(r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_object_begin(r));
+    for (;;) {
+        pn_json_str key;
+        bool more;
+        PN_TRY(pn_json_object_next(r, &key, &more));
+        if (!more) return PN_OK;
+        pn_json_span span;
+        PN_TRY(pn_json_skip(r, &span));
+        pn_bytes name;
+        PN_TRY(key_bytes(&key, scratch, &name));
+        pn_cell old, cell = pn_cell_json(text, (pn_bytes){span.ptr, span.len}, span.canonical);
+        pn_status s = pn_coll_put(coll, name, key.has_escape ? NULL : text, cell, &old);
+        pn_cell_release(s == PN_OK ? &old : &cell, &kv->host); /* a repeated key: the last one counts */
+        PN_TRY(s);
+    }
+}
+
+static pn_status load_store(pn_json_reader *r, pn_kv *kv, pn_blob *text, pn_buf *scratch)
+{
+    PN_FAIL_IF(pn_json_peek(r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_object_begin(r));
+    for (;;) {
+        pn_json_str key;
+        bool more;
+        PN_TRY(pn_json_object_next(r, &key, &more));
+        if (!more) return pn_json_end(r);
+        pn_bytes name;
+        PN_TRY(key_bytes(&key, scratch, &name));
+        PN_FAIL_IF(pn_kv_find(kv, name) != NULL, PN_ERR_UNSUPPORTED); /* a repeated collection */
+        pn_coll *coll;
+        PN_TRY(pn_kv_collection(kv, name, &coll));
+        PN_TRY(load_collection(r, kv, coll, text, scratch));
+    }
+}
+
+pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *text, pn_kv **out, pn_error *err)
+{
+    pn_kv *kv;
+    PN_TRY(pn_kv_new(alloc, host, &kv));
+    pn_json_reader r;
+    pn_json_reader_init(&r, pn_blob_view(text));
+    pn_buf scratch;
+    pn_buf_init(&scratch, alloc);
+    pn_status s = load_store(&r, kv, text, &scratch);
+    pn_buf_clear(&scratch);
+    if (s != PN_OK) {
+        if (err != NULL) *err = r.error;
+        pn_kv_free(kv);
+        return s;
+    }
+    *out = kv;
+    return PN_OK;
+}
+
+/* ---- saving ---- */
+
+static pn_status write_collection(const pn_kv *kv, const pn_coll *coll, pn_buf *out, pn_kv_place *place)
+{
+    uint64_t version = coll->cells.version, names = kv->colls.version;
+    size_t pos = 0;
+    void *cell;
+    PN_TRY(pn_buf_push(out, '{'));
+    for (bool first = true; pn_omap_next(&coll->cells, &pos, &place->key, &cell); first = false) {
+        if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
+        PN_TRY(pn_json_put_string(out, place->key));
+        PN_TRY(PN_BUF_LIT(out, ": "));
+        PN_TRY(pn_cell_write_json(cell, &kv->host, kv->alloc, out));
+        /* a live value's encoder is host code: it may have changed the store */
+        PN_FAIL_IF(kv->colls.version != names || coll->cells.version != version, PN_ERR_EXISTS);
+    }
+    return pn_buf_push(out, '}');
+}
+
+pn_status pn_kv_write_json(const pn_kv *kv, pn_buf *out, pn_kv_place *place)
+{
+    size_t pos = 0;
+    void *slot;
+    PN_TRY(pn_buf_push(out, '{'));
+    for (bool first = true; pn_omap_next(&kv->colls, &pos, &place->collection, &slot); first = false) {
+        if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
+        PN_TRY(pn_json_put_string(out, place->collection));
+        PN_TRY(PN_BUF_LIT(out, ": "));
+        PN_TRY(write_collection(kv, *(pn_coll **)slot, out, place));
+    }
+    return pn_buf_push(out, '}');
+}

@@ -1,0 +1,62 @@
+/* kv.h: named collections of insertion-ordered key -> value cells.
+ *
+ *   pn_kv      collection name -> pn_coll, in order of first touch (the order in
+ *              which the collections stand in the file)
+ *   pn_coll    key -> pn_cell, in order of insertion; overwriting keeps the place
+ *
+ * All names and keys are UTF-8 (three-byte surrogates allowed). put, get, remove are
+ * O(1). Not locked: the owner guards it. Pointers to collections stay valid until
+ * the collection is dropped; pointers to cells until the collection is next changed.
+ *
+ * A file is one JSON object of objects. Loading scans and validates the text once and
+ * keeps each value as a span of it; saving writes canonical spans as they are.
+ */
+#ifndef PN_STORE_KV_H
+#define PN_STORE_KV_H
+
+#include "base/omap.h"
+#include "store/cell.h"
+
+typedef struct pn_coll {
+    pn_omap cells; /* key -> pn_cell */
+} pn_coll;
+
+typedef struct pn_kv {
+    const pn_alloc *alloc;
+    pn_host host;
+    pn_omap colls; /* name -> pn_coll * */
+} pn_kv;
+
+pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out);
+/* Releases every value: host code may run, so nobody may still use kv. */
+void pn_kv_free(pn_kv *kv);
+
+/* Finds or creates, as reading and writing both do. */
+pn_status pn_kv_collection(pn_kv *kv, pn_bytes name, pn_coll **out);
+/* Finds, or NULL. */
+pn_coll *pn_kv_find(const pn_kv *kv, pn_bytes name);
+/* Takes a collection out; the caller empties it with pn_coll_free. NULL if absent. */
+pn_coll *pn_kv_drop(pn_kv *kv, pn_bytes name);
+void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host);
+
+static inline pn_cell *pn_coll_get(const pn_coll *c, pn_bytes key) { return pn_omap_get(&c->cells, key); }
+/* Takes `cell` (also on failure it stays the caller's); what stood there goes to *old
+ * (EMPTY when the key is new). `owner` as in pn_omap_put. */
+pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old);
+bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
+
+/* Loads {"collection": {"key": value, ...}, ...}. UNSUPPORTED when the text is valid
+ * but not of that shape or has something only the host's own reader decides about;
+ * SYNTAX, UTF8, DEPTH with the offset in *err when it is not valid. */
+pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *text, pn_kv **out, pn_error *err);
+
+/* Where writing stopped: borrowed, valid until kv changes. */
+typedef struct pn_kv_place {
+    pn_bytes collection, key;
+} pn_kv_place;
+
+/* Appends the whole store as json.dumps writes it. On failure *place tells which value
+ * it was. PN_ERR_EXISTS: the host's encode changed the store meanwhile. */
+pn_status pn_kv_write_json(const pn_kv *kv, pn_buf *out, pn_kv_place *place);
+
+#endif
