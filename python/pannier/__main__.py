@@ -1,56 +1,52 @@
-"""``python -m pannier COMMAND`` and the console script ``pannier``."""
+"""The command line: ``pannier COMMAND`` or ``python -m pannier COMMAND``.
+
+Nothing of LlamaIndex is imported before a command needs it.
+"""
 
 from __future__ import annotations
 
-import importlib
 import sys
+from importlib import import_module
 from typing import Optional, Sequence
 
-# command: (module with main(argv) -> exit status, what it does)
+import pannier
+
+# name -> (module with a main(argv) -> int, what it does)
 COMMANDS = {
-    "demo": ("pannier.demo", "build, persist, reopen and ask an index of real text, beside LlamaIndex's own stores"),
+    "demo": ("demo", "build, persist, reopen and query an index beside LlamaIndex's own storage"),
 }
 
 
 def usage() -> str:
-    lines = ["usage: pannier COMMAND ...", ""]
-    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
-    lines += ["", "pannier COMMAND --help tells more; pannier --version."]
+    lines = ["usage: pannier COMMAND [ARGUMENTS]", "       pannier --version", "", "commands:"]
+    lines += [f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += ["", "pannier COMMAND --help tells more about one."]
     return "\n".join(lines)
 
 
-def version() -> str:
-    """The installed version, or "unknown" in a source tree that is not installed."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("pannier")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Runs one command; imports nothing but that command's module.
+    """Run one command.
 
     Args:
-        argv: the arguments; ``sys.argv[1:]`` when None.
+        argv: arguments without the program's name; ``sys.argv[1:]`` when None.
 
     Returns:
-        int: the exit status, 2 for a command that does not exist.
+        int: the command's exit status; 2 for a command line that makes no sense.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    if args and args[0] in ("-V", "--version"):
-        print(f"pannier {version()}")
-        return 0
-    if not args or args[0] in ("-h", "--help"):
+    if args and args[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if args else 2
-    if args[0] not in COMMANDS:
-        print(f"pannier: no command '{args[0]}'\n\n{usage()}", file=sys.stderr)
+        return 0
+    if args and args[0] in ("-V", "--version"):
+        print(f"pannier {pannier.__version__}")
+        return 0
+    if not args or args[0] not in COMMANDS:
+        if args:
+            print(f"pannier: no such command: {args[0]}", file=sys.stderr)
+        print(usage(), file=sys.stderr)
         return 2
-    command = importlib.import_module(COMMANDS[args[0]][0])
-    return int(command.main(args[1:]))
+    module, _ = COMMANDS[args[0]]
+    return int(import_module(f"pannier.{module}").main(args[1:]) or 0)
 
 
 if __name__ == "__main__":
