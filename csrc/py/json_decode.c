@@ -174,6 +174,7 @@ PyObject *pn_py_decode(pn_bytes json)
     memset(&d.keys, 0, sizeof d.keys);
     pn_json_reader_init(&d.r, json);
     pn_buf_init(&d.scratch, &pn_alloc_system);
+    int gc = pn_gc_pause();
     PyObject *out = decode_value(&d);
     if (out != NULL) {
         pn_status s = pn_json_end(&d.r);
@@ -184,6 +185,7 @@ PyObject *pn_py_decode(pn_bytes json)
     }
     for (size_t i = 0; i < KEY_CACHE; i++) Py_XDECREF(d.keys[i].str);
     pn_buf_clear(&d.scratch);
+    pn_gc_resume(gc);
     return out;
 }
 

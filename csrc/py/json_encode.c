@@ -81,7 +81,7 @@ static pn_status encode_wide(encoder *e, PyObject *str)
             high = false;
             continue;
         }
-        if (high && c >= 0xDC00 && c <= 0xDFFF && e->mode == PN_ENCODE_IDENTITY) return PN_ERR_UNSUPPORTED;
+        if (high && c >= 0xDC00 && c <= 0xDFFF && e->mode != PN_ENCODE_DUMPS) return PN_ERR_UNSUPPORTED;
         high = c >= 0xD800 && c <= 0xDBFF;
         uint8_t s = c == '"' || c == '\\' ? (uint8_t)c
                     : c == '\n'           ? 'n'
@@ -140,7 +140,7 @@ static pn_status encode_int(encoder *e, PyObject *obj)
 /* Asks json.dumps. */
 static pn_status encode_general(encoder *e, PyObject *obj)
 {
-    if (e->mode == PN_ENCODE_IDENTITY) return PN_ERR_UNSUPPORTED;
+    if (e->mode != PN_ENCODE_DUMPS) return PN_ERR_UNSUPPORTED;
     PyObject *json = PyImport_ImportModule("json");
     PyObject *text = json ? PyObject_CallMethod(json, "dumps", "O", obj) : NULL;
     Py_XDECREF(json);
@@ -171,6 +171,15 @@ static bool plain_key(encoder *e, PyObject *key)
     return PyUnicode_CheckExact(key) && (e->mode == PN_ENCODE_DUMPS || !has_joining_pair(key));
 }
 
+static pn_status encode_key(encoder *e, PyObject *key)
+{
+    if (plain_key(e, key)) return encode_str(e, key);
+    if (e->mode != PN_ENCODE_STRUCT || !PyLong_CheckExact(key)) return PN_ERR_UNSUPPORTED;
+    PN_TRY(pn_buf_push(e->out, '"'));
+    PN_TRY(encode_int(e, key));
+    return pn_buf_push(e->out, '"');
+}
+
 static pn_status encode_dict(encoder *e, PyObject *dict)
 {
     PyObject *key, *value;
@@ -178,10 +187,9 @@ static pn_status encode_dict(encoder *e, PyObject *dict)
     bool first = true;
     PN_TRY(pn_buf_push(e->out, '{'));
     while (PyDict_Next(dict, &pos, &key, &value)) {
-        if (!plain_key(e, key)) return PN_ERR_UNSUPPORTED;
         if (!first) PN_TRY(PN_BUF_LIT(e->out, ", "));
         first = false;
-        PN_TRY(encode_str(e, key));
+        PN_TRY(encode_key(e, key));
         PN_TRY(PN_BUF_LIT(e->out, ": "));
         Py_INCREF(value);
         pn_status s = encode_value(e, value);
@@ -192,13 +200,25 @@ static pn_status encode_dict(encoder *e, PyObject *dict)
     return pn_buf_push(e->out, '}');
 }
 
+/* Sets of an index struct: no order but that of iteration. */
+static pn_status encode_set(encoder *e, PyObject *set)
+{
+    PyObject *list = PySequence_List(set);
+    if (list == NULL) return PN_ERR_CALLBACK;
+    pn_status s = encode_list(e, list, false);
+    Py_DECREF(list);
+    return s;
+}
+
 static pn_status encode_container(encoder *e, PyObject *obj)
 {
     size_t start = e->out->len;
     pn_status s = PN_ERR_UNSUPPORTED;
     if (e->depth < MAX_DEPTH) {
         e->depth++;
-        s = PyDict_CheckExact(obj) ? encode_dict(e, obj) : encode_list(e, obj, PyTuple_CheckExact(obj));
+        s = PyDict_CheckExact(obj)        ? encode_dict(e, obj)
+            : PyAnySet_CheckExact(obj)    ? encode_set(e, obj)
+                                          : encode_list(e, obj, PyTuple_CheckExact(obj));
         e->depth--;
     }
     if (s != PN_ERR_UNSUPPORTED) return s;
@@ -215,7 +235,8 @@ static pn_status encode_value(encoder *e, PyObject *obj)
     if (PyLong_CheckExact(obj)) return encode_int(e, obj);
     if (PyFloat_CheckExact(obj)) return pn_json_put_double(e->out, PyFloat_AS_DOUBLE(obj));
     if (PyDict_CheckExact(obj) || PyList_CheckExact(obj)) return encode_container(e, obj);
-    if (PyTuple_CheckExact(obj) && e->mode == PN_ENCODE_DUMPS) return encode_container(e, obj);
+    if (PyTuple_CheckExact(obj) && e->mode != PN_ENCODE_IDENTITY) return encode_container(e, obj);
+    if (PyAnySet_CheckExact(obj) && e->mode == PN_ENCODE_STRUCT) return encode_container(e, obj);
     return encode_general(e, obj);
 }
 

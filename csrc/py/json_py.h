@@ -12,6 +12,15 @@
 #include "base/buffer.h"
 #include "codec/json_read.h"
 
+/* Values are built while tables are being walked. A collection could run a finalizer
+ * that changes the very table, so none is started meanwhile (no other Python code
+ * runs either: the GIL is held). Pairs nest. */
+static inline int pn_gc_pause(void) { return PyGC_Disable(); }
+static inline void pn_gc_resume(int was_enabled)
+{
+    if (was_enabled) PyGC_Enable();
+}
+
 /* How strictly a value is looked at before it is encoded. */
 typedef enum pn_encode_mode {
     /* Everything that json.dumps takes, exactly as it prints it. What our own code
@@ -22,6 +31,9 @@ typedef enum pn_encode_mode {
      * of surrogates that would join), int, float, bool, None, list, and dict with
      * exact str keys. Anything else: PN_ERR_UNSUPPORTED, no exception set. */
     PN_ENCODE_IDENTITY,
+    /* As IDENTITY, and: sets and tuples become arrays in their order of iteration, int
+     * keys their decimal text. What an index struct's to_json prints. */
+    PN_ENCODE_STRUCT,
 } pn_encode_mode;
 
 /* Appends the JSON text of obj. On failure the buffer's length is as before. */

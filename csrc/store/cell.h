@@ -30,6 +30,7 @@ struct pn_refdoc;
 typedef struct pn_cell {
     uint8_t kind;
     bool canonical;
+    uint8_t tag; /* the host's note on how to rebuild the value; 0: just as the text says */
     union {
         void *live;
         struct pn_refdoc *refdoc;

@@ -1,0 +1,33 @@
+/* kv_type.h: KVTable, the C base of pannier.SimpleKVStore, as its neighbours see it. */
+#ifndef PN_PY_KV_TYPE_H
+#define PN_PY_KV_TYPE_H
+
+#include "py/json_py.h"
+#include "py/module.h"
+#include "store/kv.h"
+
+/* The store behind a KVTable, or NULL (no exception) when the object is none or has
+ * been surrendered to a plain dict: then the caller takes the peer's way. Borrowed;
+ * Python code that runs meanwhile may surrender the table. */
+pn_kv *pn_py_kv(pn_module_state *state, PyObject *table);
+
+/* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
+ * exception set. `cell` must not be EMPTY. */
+PyObject *pn_py_promote(pn_cell *cell);
+
+/* The value of a cell as a new object, without promoting: live values are returned
+ * themselves (a new reference). */
+PyObject *pn_py_cell_value(const pn_cell *cell);
+
+/* Converts a borrowed exact str to key bytes; false with an exception set. */
+#define pn_py_key pn_py_utf8
+
+/* A list of a map's keys as str, in order. */
+PyObject *pn_py_key_list(const pn_omap *map);
+
+/* Tags of spans made in this process (pn_cell.tag): what stands under "__type__". */
+enum { PN_TAG_NONE = 0, PN_TAG_NODE = 1, PN_TAG_STRUCT = 2 };
+
+extern const pn_host pn_py_host;
+
+#endif
