@@ -117,6 +117,7 @@ class BuildExt(build_ext):
             raise SetupError(f"pannier supports Linux only for now, not {sys.platform}.")
         self.distinguish_builds()
         msgpack_flags, msgpack_libs = find_msgpack()
+        self.compiler.set_include_dirs([])  # the core must not see Python.h
         flags = [*COMMON_FLAGS, *msgpack_flags, *find_number_libraries(), *self.variant_flags()]
         if os.environ.get("PANNIER_WERROR") == "1":
             flags.append("-Werror")
