@@ -1,0 +1,559 @@
+/* graph_type.c: TripletTable, the triplets of pannier.SimpleGraphStore by subject.
+ *
+ * A thin skin over store/graph.h. A subject that was handed out as the list that
+ * LlamaIndex's callers expect is live: the list is its value from then on, and the
+ * Python side works on it as LlamaIndex does. Methods answer None or False for what is
+ * not theirs to do (a live subject, an argument that is no exact str): the caller then
+ * takes that way.
+ *
+ * No method releases the GIL while it looks at the table, so the GIL is its lock. What
+ * an operation displaces is released last, since that may run Python code.
+ */
+#include "py/json_py.h"
+#include "py/module.h"
+#include "store/graph.h"
+
+typedef struct {
+    PyObject_HEAD
+    pn_graph *graph; /* NULL only after tp_clear */
+} table_object;
+
+static void release_live(void *ctx, void *live)
+{
+    (void)ctx;
+    Py_DECREF((PyObject *)live);
+}
+
+static pn_graph *graph_of(PyObject *op)
+{
+    pn_graph *g = ((table_object *)op)->graph;
+    if (g == NULL) PyErr_SetString(PyExc_ReferenceError, "the table is being destroyed");
+    return g;
+}
+
+/* ---- text arguments ---- */
+
+enum { TEXTS = 3 };
+typedef struct texts {
+    pn_bytes at[TEXTS];
+    pn_buf scratch[TEXTS];
+} texts;
+
+static void texts_clear(texts *t)
+{
+    for (int i = 0; i < TEXTS; i++) pn_buf_clear(&t->scratch[i]);
+}
+
+/* 1: all are exact str and their bytes stand in t; 0: one is something else; -1: an
+ * exception. In every case texts_clear is due. */
+static int texts_of(texts *t, PyObject *const *args, int n)
+{
+    for (int i = 0; i < TEXTS; i++) pn_buf_init(&t->scratch[i], &pn_alloc_system);
+    for (int i = 0; i < n; i++)
+        if (!PyUnicode_CheckExact(args[i])) return 0;
+    for (int i = 0; i < n; i++)
+        if (!pn_py_utf8(args[i], &t->scratch[i], &t->at[i])) return -1;
+    return 1;
+}
+
+static bool arity(const char *name, Py_ssize_t got, Py_ssize_t want)
+{
+    if (got != want) PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)", name, want, got);
+    return got == want;
+}
+
+/* ---- from links to objects ----
+ *
+ * Making a list may collect garbage, and so run code that changes the graph. Links are
+ * therefore read out first, into strings (which the collector does not know), and
+ * only then are lists made of them.
+ */
+
+/* The links of a subject, or NULL: with an exception, or because it is not there. */
+static const pn_links *links_of(pn_graph *g, PyObject *subj)
+{
+    texts t;
+    const pn_links *links = texts_of(&t, &subj, 1) == 1 ? pn_graph_find(g, t.at[0]) : NULL;
+    texts_clear(&t);
+    return links;
+}
+
+static int append_text(PyObject *list, pn_bytes text)
+{
+    PyObject *s = pn_py_str(text);
+    int failed = s == NULL ? -1 : PyList_Append(list, s);
+    Py_XDECREF(s);
+    return failed;
+}
+
+/* Appends relation, object, relation, object, ... of the first `most` pairs. */
+static int read_out(const pn_graph *g, const pn_links *links, size_t most, PyObject *flat)
+{
+    size_t pos = 0;
+    pn_bytes rel, obj;
+    for (size_t i = 0; i < most && pn_links_next(g, links, &pos, &rel, &obj); i++)
+        if (append_text(flat, rel) < 0 || append_text(flat, obj) < 0) return -1;
+    return 0;
+}
+
+/* [[relation, object], ...] from the flat list. */
+static PyObject *pairs_from(PyObject *flat)
+{
+    Py_ssize_t n = PyList_GET_SIZE(flat) / 2;
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyObject *pair = PyList_GetSlice(flat, 2 * i, 2 * i + 2);
+        if (pair == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, pair);
+    }
+    return list;
+}
+
+/* The value of a subject: *value is its live object, or a fresh list of its first
+ * `most` pairs, or NULL when it is not there. Returns 1 when live, -1 on failure. */
+static int value_of(pn_graph *g, PyObject *subj, size_t most, PyObject **value)
+{
+    PyObject *flat = PyList_New(0);
+    const pn_links *links = flat ? links_of(g, subj) : NULL;
+    *value = NULL;
+    int live = links != NULL && pn_links_live(links) != NULL;
+    if (live) *value = Py_NewRef((PyObject *)pn_links_live(links));
+    else if (links != NULL && read_out(g, links, most, flat) == 0) *value = pairs_from(flat);
+    Py_XDECREF(flat);
+    return *value == NULL && PyErr_Occurred() ? -1 : live;
+}
+
+/* ---- from objects to links ---- */
+
+/* A list of two exact str, as every pair should be. */
+static bool is_pair(PyObject *pair)
+{
+    return PyList_CheckExact(pair) && PyList_GET_SIZE(pair) == 2 && PyUnicode_CheckExact(PyList_GET_ITEM(pair, 0)) &&
+           PyUnicode_CheckExact(PyList_GET_ITEM(pair, 1));
+}
+
+static bool is_pair_list(PyObject *list)
+{
+    if (!PyList_CheckExact(list)) return false;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++)
+        if (!is_pair(PyList_GET_ITEM(list, i))) return false;
+    return true;
+}
+
+/* Puts the pairs of a list into native links. UNSUPPORTED when one occurs twice. */
+static pn_status take_pairs(pn_graph *g, pn_bytes subj, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *pair = PyList_GET_ITEM(list, i);
+        PyObject *const args[2] = {PyList_GET_ITEM(pair, 0), PyList_GET_ITEM(pair, 1)};
+        texts t;
+        bool added = false;
+        pn_status s = texts_of(&t, args, 2) == 1 ? pn_graph_upsert(g, subj, t.at[0], t.at[1], &added) : PN_ERR_CALLBACK;
+        texts_clear(&t);
+        PN_TRY(s);
+        PN_FAIL_IF(!added, PN_ERR_UNSUPPORTED);
+    }
+    return PN_OK;
+}
+
+/* Makes the subject's value what the list holds: native if the list has only what
+ * native links can hold, else UNSUPPORTED and the list itself live (its reference is
+ * then taken). *old as in pn_graph_set_live. */
+static pn_status put_list(pn_graph *g, pn_bytes subj, PyObject *list, void **old)
+{
+    pn_status s = PN_ERR_UNSUPPORTED;
+    *old = NULL;
+    if (is_pair_list(list)) {
+        PN_TRY(pn_graph_set_native(g, subj, old));
+        s = take_pairs(g, subj, list);
+        if (s == PN_OK) return PN_OK;
+    }
+    void *none = NULL;
+    pn_status set = pn_graph_set_live(g, subj, list, *old ? &none : old);
+    if (set != PN_OK) return set;
+    Py_INCREF(list);
+    return s;
+}
+
+/* True when the table alone holds the list and the list alone its pairs. */
+static bool unshared(PyObject *list)
+{
+#ifdef Py_GIL_DISABLED
+    (void)list;
+    return false;
+#else
+    if (Py_REFCNT(list) != 1 || !is_pair_list(list)) return false;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++)
+        if (Py_REFCNT(PyList_GET_ITEM(list, i)) != 1) return false;
+    return true;
+#endif
+}
+
+/* A live subject whose list nobody else holds any more is as good as native: changing
+ * it costs O(1) again. What is in the way leaves it live. */
+static int settle(pn_graph *g, pn_bytes subj)
+{
+    const pn_links *links = pn_graph_live(g) ? pn_graph_find(g, subj) : NULL;
+    PyObject *live = links ? pn_links_live(links) : NULL;
+    if (live == NULL || !unshared(live)) return 0;
+    void *old = NULL;
+    pn_status s = put_list(g, subj, live, &old);
+    Py_XDECREF((PyObject *)old);
+    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return 0;
+    pn_py_raise(s, NULL, NULL);
+    return -1;
+}
+
+/* ---- methods ---- */
+
+/* Three texts for a change of the first one's links: as texts_of. */
+static int change_of(pn_graph *g, texts *t, PyObject *const *args)
+{
+    int ok = texts_of(t, args, 3);
+    return ok == 1 && settle(g, t->at[0]) < 0 ? -1 : ok;
+}
+
+static PyObject *table_upsert(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL || !arity("upsert", n, 3)) return NULL;
+    texts t;
+    bool added;
+    int ok = change_of(g, &t, args);
+    pn_status s = ok == 1 ? pn_graph_upsert(g, t.at[0], t.at[1], t.at[2], &added) : PN_ERR_UNSUPPORTED;
+    texts_clear(&t);
+    if (ok < 0) return NULL;
+    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return PyBool_FromLong(s == PN_OK);
+    return pn_py_raise(s, NULL, NULL);
+}
+
+/* Removes the pair; a subject that is left without any goes too. */
+static pn_status delete_pair(pn_graph *g, const texts *t)
+{
+    bool removed;
+    void *live;
+    PN_TRY(pn_graph_delete(g, t->at[0], t->at[1], t->at[2], &removed));
+    if (removed && pn_links_len(pn_graph_find(g, t->at[0])) == 0) pn_graph_remove(g, t->at[0], &live);
+    return PN_OK;
+}
+
+static PyObject *table_delete(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL || !arity("delete", n, 3)) return NULL;
+    texts t;
+    int ok = change_of(g, &t, args);
+    pn_status s = ok == 1 ? delete_pair(g, &t) : PN_ERR_UNSUPPORTED;
+    texts_clear(&t);
+    if (ok < 0) return NULL;
+    return PyBool_FromLong(s == PN_OK);
+}
+
+static PyObject *table_peek(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL || !arity("peek", n, 2)) return NULL;
+    Py_ssize_t most = PyNumber_AsSsize_t(args[1], NULL);
+    if (most == -1 && PyErr_Occurred()) return NULL;
+    PyObject *value;
+    int live = value_of(g, args[0], most < 0 ? 0 : (size_t)most, &value);
+    if (live < 0) return NULL;
+    return value ? value : Py_NewRef(Py_None);
+}
+
+static PyObject *table_live(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL || !arity("live", n, 2)) return NULL;
+    PyObject *value;
+    int live = value_of(g, args[0], SIZE_MAX, &value);
+    if (live < 0) return NULL;
+    if (value == NULL) return Py_NewRef(args[1]);
+    if (live) return value;
+    texts t;
+    void *old = NULL;
+    pn_status s = texts_of(&t, args, 1) == 1 ? pn_graph_set_live(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
+    texts_clear(&t);
+    if (s == PN_OK) Py_INCREF(value);
+    else Py_CLEAR(value);
+    Py_XDECREF((PyObject *)old);
+    return s == PN_OK ? value : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *table_set(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL || !arity("set", n, 2)) return NULL;
+    texts t;
+    void *old = NULL;
+    int ok = texts_of(&t, args, 1);
+    pn_status s = ok == 1 ? pn_graph_set_live(g, t.at[0], args[1], &old) : PN_ERR_UNSUPPORTED;
+    texts_clear(&t);
+    if (ok < 0) return NULL;
+    if (s == PN_OK) Py_INCREF(args[1]);
+    Py_XDECREF((PyObject *)old);
+    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return PyBool_FromLong(s == PN_OK);
+    return pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *table_remove(PyObject *op, PyObject *subj)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL) return NULL;
+    texts t;
+    void *old = NULL;
+    int ok = texts_of(&t, &subj, 1);
+    bool removed = ok == 1 && pn_graph_remove(g, t.at[0], &old);
+    texts_clear(&t);
+    Py_XDECREF((PyObject *)old);
+    return ok < 0 ? NULL : PyBool_FromLong(removed);
+}
+
+/* The subjects in order; only the live ones on request. */
+static PyObject *subjects(const pn_graph *g, bool only_live)
+{
+    PyObject *list = PyList_New(0);
+    size_t pos = 0;
+    pn_bytes subj;
+    const pn_links *links;
+    if (only_live && pn_graph_live(g) == 0) return list;
+    while (list != NULL && pn_graph_next(g, &pos, &subj, &links)) {
+        if (only_live && pn_links_live(links) == NULL) continue;
+        if (append_text(list, subj) < 0) Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *table_keys(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    pn_graph *g = graph_of(op);
+    return g ? subjects(g, false) : NULL;
+}
+
+static PyObject *table_live_subjects(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    pn_graph *g = graph_of(op);
+    return g ? subjects(g, true) : NULL;
+}
+
+static PyObject *table_snapshot(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    pn_graph *g = graph_of(op);
+    PyObject *keys = g ? subjects(g, false) : NULL, *dict = keys ? PyDict_New() : NULL;
+    for (Py_ssize_t i = 0; dict != NULL && i < PyList_GET_SIZE(keys); i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i), *value;
+        if (value_of(g, key, SIZE_MAX, &value) < 0) Py_CLEAR(dict);
+        else if (value != NULL && PyDict_SetItem(dict, key, value) < 0) Py_CLEAR(dict);
+        Py_XDECREF(value);
+    }
+    Py_XDECREF(keys);
+    return dict;
+}
+
+/* ---- whole contents ---- */
+
+static pn_status encode_live(void *ctx, void *live, pn_buf *out)
+{
+    (void)ctx;
+    return pn_py_encode((PyObject *)live, PN_ENCODE_IDENTITY, out); /* runs no Python code */
+}
+
+static PyObject *table_encode(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL) return NULL;
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    pn_status s = pn_graph_save(g, encode_live, NULL, &out);
+    PyObject *result;
+    if (s == PN_OK) result = pn_py_text(pn_state_of_type(Py_TYPE(op)), &out);
+    else if (s == PN_ERR_UNSUPPORTED) result = Py_NewRef(Py_None);
+    else result = pn_py_raise(s, NULL, NULL);
+    pn_buf_clear(&out);
+    return result;
+}
+
+/* Every key an exact str, and with `strict` every value a list of pairs. */
+static bool is_graph_dict(PyObject *dict, bool strict)
+{
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(dict, &pos, &key, &value))
+        if (!PyUnicode_CheckExact(key) || (strict && !is_pair_list(value))) return false;
+    return true;
+}
+
+static pn_status fill(pn_graph *g, PyObject *dict, bool strict)
+{
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+        texts t;
+        void *old;
+        pn_status s = texts_of(&t, &key, 1) == 1 ? put_list(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
+        texts_clear(&t);
+        if (s != PN_OK && (strict || s != PN_ERR_UNSUPPORTED)) return s;
+    }
+    return PN_OK;
+}
+
+static PyObject *wrap_graph(PyTypeObject *type, pn_graph *g)
+{
+    table_object *self = (table_object *)type->tp_alloc(type, 0);
+    if (self == NULL) pn_graph_free(g, release_live, NULL);
+    else self->graph = g;
+    return (PyObject *)self;
+}
+
+static PyObject *table_of(PyObject *type, PyObject *args)
+{
+    PyObject *dict;
+    int strict;
+    pn_graph *g = NULL;
+    if (!PyArg_ParseTuple(args, "O!p:of", &PyDict_Type, &dict, &strict)) return NULL;
+    if (!is_graph_dict(dict, strict)) Py_RETURN_NONE;
+    pn_status s = pn_graph_new(&pn_alloc_system, &g);
+    if (s == PN_OK) s = fill(g, dict, strict);
+    if (s == PN_OK) return wrap_graph((PyTypeObject *)type, g);
+    pn_graph_free(g, release_live, NULL);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NONE;
+    return pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *table_load(PyObject *type, PyObject *text)
+{
+    pn_module_state *state = pn_state_of_type((PyTypeObject *)type);
+    pn_blob *blob = state ? pn_py_blob(state, text) : NULL;
+    if (blob == NULL) return NULL;
+    pn_graph *g = NULL;
+    pn_status s;
+    Py_BEGIN_ALLOW_THREADS
+    s = pn_graph_load(&pn_alloc_system, blob, &g, NULL);
+    pn_blob_unref(blob);
+    Py_END_ALLOW_THREADS
+    if (s == PN_OK) return wrap_graph((PyTypeObject *)type, g);
+    if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+/* ---- the type ---- */
+
+static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    pn_graph *g = NULL;
+    static char *none[] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":TripletTable", none)) return NULL;
+    pn_status s = pn_graph_new(&pn_alloc_system, &g);
+    return s == PN_OK ? wrap_graph(type, g) : pn_py_raise(s, NULL, NULL);
+}
+
+static int table_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    pn_graph *g = ((table_object *)op)->graph;
+    Py_VISIT(Py_TYPE(op));
+    if (g == NULL || pn_graph_live(g) == 0) return 0;
+    size_t pos = 0;
+    pn_bytes subj;
+    const pn_links *links;
+    while (pn_graph_next(g, &pos, &subj, &links)) Py_VISIT((PyObject *)pn_links_live(links));
+    return 0;
+}
+
+static int table_tp_clear(PyObject *op)
+{
+    pn_graph *g = ((table_object *)op)->graph;
+    ((table_object *)op)->graph = NULL;
+    pn_graph_free(g, release_live, NULL);
+    return 0;
+}
+
+static void table_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    table_tp_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static Py_ssize_t table_len(PyObject *op)
+{
+    pn_graph *g = graph_of(op);
+    return g ? (Py_ssize_t)pn_graph_len(g) : -1;
+}
+
+static int table_contains(PyObject *op, PyObject *subj)
+{
+    pn_graph *g = graph_of(op);
+    if (g == NULL) return -1;
+    const pn_links *links = links_of(g, subj);
+    return links == NULL && PyErr_Occurred() ? -1 : links != NULL;
+}
+
+static PyObject *table_live_count(PyObject *op, void *Py_UNUSED(closure))
+{
+    pn_graph *g = graph_of(op);
+    return g ? PyLong_FromSize_t(pn_graph_live(g)) : NULL;
+}
+
+/* METH_FASTCALL functions have a type of their own. */
+#define FAST(fn) ((PyCFunction)(void (*)(void))(fn))
+
+static PyMethodDef table_methods[] = {
+    {"upsert", FAST(table_upsert), METH_FASTCALL,
+     "upsert(subj, rel, obj) -> bool\n\nAdds the triplet unless it is there. False: not done, the subject is live or an "
+     "argument is no str."},
+    {"delete", FAST(table_delete), METH_FASTCALL,
+     "delete(subj, rel, obj) -> bool\n\nRemoves the triplet if it is there, and its subject with the last one. False: "
+     "as for upsert."},
+    {"live", FAST(table_live), METH_FASTCALL,
+     "live(subj, default)\n\nThe value of a subject, which is live from then on; default when it is not there."},
+    {"peek", FAST(table_peek), METH_FASTCALL,
+     "peek(subj, most)\n\nA fresh list of the first pairs, or the live value itself, or None."},
+    {"set", FAST(table_set), METH_FASTCALL, "set(subj, value) -> bool\n\nMakes value the live value of the subject."},
+    {"remove", table_remove, METH_O, "remove(subj) -> bool\n\nRemoves a subject; tells whether it was there."},
+    {"keys", table_keys, METH_NOARGS, "keys() -> list\n\nThe subjects in order."},
+    {"live_subjects", table_live_subjects, METH_NOARGS, "live_subjects() -> list\n\nThe subjects that are live."},
+    {"snapshot", table_snapshot, METH_NOARGS,
+     "snapshot() -> dict\n\nSubject to pairs: fresh lists, but the value itself where a subject is live."},
+    {"encode", table_encode, METH_NOARGS,
+     "encode() -> Text or None\n\nThe file's contents; None when a live value is more than lists of plain values."},
+    {"of", table_of, METH_VARARGS | METH_CLASS,
+     "of(dict, strict) -> TripletTable or None\n\nA copy of a plain graph_dict. Values that are no lists of different "
+     "[str, str] pairs become live, or give None with strict; so do keys that are no str."},
+    {"load", table_load, METH_O | METH_CLASS,
+     "load(text) -> TripletTable or None\n\nFrom a file's contents; None when it is not of the plain form."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef table_getset[] = {
+    {"live_count", table_live_count, NULL, "How many subjects are live.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot table_slots[] = {
+    {Py_tp_doc, "TripletTable()\n--\n\nTriplets by subject, in order."},
+    {Py_tp_new, table_new},
+    {Py_tp_dealloc, table_dealloc},
+    {Py_tp_traverse, table_traverse},
+    {Py_tp_clear, table_tp_clear},
+    {Py_tp_methods, table_methods},
+    {Py_tp_getset, table_getset},
+    {Py_sq_length, table_len},
+    {Py_sq_contains, table_contains},
+    {0, NULL},
+};
+
+static PyType_Spec table_spec = {
+    .name = "pannier._core.TripletTable",
+    .basicsize = sizeof(table_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = table_slots,
+};
+
+int pn_py_add_graph(PyObject *module)
+{
+    pn_module_state *state = pn_state_of(module);
+    state->graph_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &table_spec, NULL);
+    return state->graph_type == NULL ? -1 : PyModule_AddType(module, state->graph_type);
+}

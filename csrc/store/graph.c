@@ -1,0 +1,539 @@
+#include "store/graph.h"
+
+#include "base/hash.h"
+#include "codec/json_read.h"
+#include "codec/json_write.h"
+
+#include <assert.h>
+
+#define GONE UINT32_MAX /* the relation of a removed pair; a grave in an index */
+enum { LINEAR = 8, MIN_SLOTS = 32 };
+
+typedef struct pair {
+    uint32_t rel, obj; /* word ids */
+} pair;
+
+struct pn_links {
+    void *live;      /* set: the rest is zero */
+    pair *pairs;
+    uint32_t *index; /* pair number + 1, 0 empty, GONE a grave; NULL while used <= LINEAR */
+    uint32_t used;   /* pairs, removed ones included */
+    uint32_t count;  /* pairs */
+    uint32_t cap;    /* room in pairs */
+    uint32_t mask;   /* slots - 1 */
+};
+
+typedef struct word {
+    const uint8_t *ptr; /* bytes owned by the entry in words */
+    uint32_t len;
+    uint32_t uses; /* 0: free, len is the next free id */
+} word;
+
+struct pn_graph {
+    const pn_alloc *alloc;
+    pn_omap subjects; /* text -> pn_links */
+    pn_omap words;    /* text -> uint32_t id */
+    word *table;      /* id -> word */
+    uint32_t table_len, table_cap, free_id; /* free_id: GONE when none */
+    size_t live;
+};
+
+/* ---- words ---- */
+
+static pn_status word_room(pn_graph *g)
+{
+    if (g->free_id != GONE || g->table_len < g->table_cap) return PN_OK;
+    PN_FAIL_IF(g->table_len >= UINT32_MAX - 16, PN_ERR_RANGE);
+    size_t cap = (size_t)g->table_cap + g->table_cap / 2 + 16;
+    if (cap > UINT32_MAX - 16) cap = UINT32_MAX - 16;
+    PN_FAIL_IF(cap > SIZE_MAX / sizeof(word), PN_ERR_NOMEM);
+    word *table = pn_alloc_grow(g->alloc, g->table, cap * sizeof(word));
+    PN_FAIL_IF(table == NULL, PN_ERR_NOMEM);
+    g->table = table;
+    g->table_cap = (uint32_t)cap;
+    return PN_OK;
+}
+
+static uint32_t take_id(pn_graph *g)
+{
+    if (g->free_id == GONE) return g->table_len++;
+    uint32_t id = g->free_id;
+    g->free_id = g->table[id].len;
+    return id;
+}
+
+static pn_status word_add(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
+{
+    void *value;
+    bool added;
+    PN_TRY(word_room(g));
+    PN_TRY(pn_omap_put(&g->words, text, owner, &value, &added));
+    assert(added);
+    *id = take_id(g);
+    memcpy(value, id, sizeof *id);
+    g->table[*id] = (word){text.ptr, (uint32_t)text.len, 1};
+    return PN_OK;
+}
+
+/* One more use of the word. `owner` holds its bytes, or is NULL: they are copied if the
+ * word is new. */
+static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
+{
+    const uint32_t *known = pn_omap_get(&g->words, text);
+    if (known != NULL) {
+        PN_FAIL_IF(g->table[*known].uses == UINT32_MAX, PN_ERR_RANGE);
+        g->table[*known].uses++;
+        *id = *known;
+        return PN_OK;
+    }
+    if (owner != NULL) return word_add(g, text, owner, id);
+    pn_blob *own;
+    PN_TRY(pn_blob_copy(g->alloc, text.ptr, text.len, &own));
+    pn_status s = word_add(g, pn_blob_view(own), own, id);
+    pn_blob_unref(own);
+    return s;
+}
+
+static pn_bytes word_text(const pn_graph *g, uint32_t id) { return (pn_bytes){g->table[id].ptr, g->table[id].len}; }
+
+static void word_drop(pn_graph *g, uint32_t id)
+{
+    word *w = &g->table[id];
+    if (--w->uses > 0) return;
+    pn_omap_remove(&g->words, word_text(g, id), NULL);
+    w->ptr = NULL;
+    w->len = g->free_id;
+    g->free_id = id;
+}
+
+/* ---- the pairs of one subject ---- */
+
+static bool same(pair a, pair b) { return a.rel == b.rel && a.obj == b.obj; }
+
+/* Ids are handed out by us in order of arrival, so no input can aim at collisions
+ * worth a keyed hash. */
+static uint32_t spread(pair p)
+{
+    uint64_t h = ((uint64_t)p.rel << 32 | p.obj) * UINT64_C(0x9E3779B97F4A7C15);
+    return (uint32_t)(h >> 32) ^ (uint32_t)h;
+}
+
+static void index_put(pn_links *l, uint32_t number)
+{
+    uint32_t i = spread(l->pairs[number]) & l->mask;
+    for (uint32_t step = 1; l->index[i] != 0 && l->index[i] != GONE; step++) i = (i + step) & l->mask;
+    l->index[i] = number + 1;
+}
+
+/* The number of the pair, or GONE; *slot is where the index holds it. */
+static uint32_t find_pair(const pn_links *l, pair p, uint32_t *slot)
+{
+    *slot = 0;
+    if (l->index == NULL) {
+        for (uint32_t n = 0; n < l->used; n++)
+            if (same(l->pairs[n], p)) return n;
+        return GONE;
+    }
+    uint32_t i = spread(p) & l->mask;
+    for (uint32_t step = 1; l->index[i] != 0; i = (i + step++) & l->mask) {
+        if (l->index[i] == GONE || !same(l->pairs[l->index[i] - 1], p)) continue;
+        *slot = i;
+        return l->index[i] - 1;
+    }
+    return GONE;
+}
+
+/* Closes the gaps of removed pairs; needs no memory. */
+static void sweep(pn_links *l)
+{
+    uint32_t to = 0;
+    for (uint32_t from = 0; from < l->used; from++)
+        if (l->pairs[from].rel != GONE) l->pairs[to++] = l->pairs[from];
+    assert(to == l->count);
+    l->used = to;
+    if (l->index == NULL) return;
+    memset(l->index, 0, ((size_t)l->mask + 1) * sizeof *l->index);
+    for (uint32_t n = 0; n < to; n++) index_put(l, n);
+}
+
+/* An index with room for n pairs, at most 2/3 full. */
+static pn_status index_grow(const pn_alloc *alloc, pn_links *l, size_t n)
+{
+    size_t slots = MIN_SLOTS;
+    while (slots / 3 * 2 < n) slots *= 2;
+    if (l->index != NULL && l->mask + (size_t)1 >= slots) return PN_OK;
+    PN_FAIL_IF(slots > UINT32_MAX, PN_ERR_RANGE);
+    uint32_t *index = pn_alloc_zero(alloc, slots, sizeof *index);
+    PN_FAIL_IF(index == NULL, PN_ERR_NOMEM);
+    pn_alloc_put(alloc, l->index);
+    l->index = index;
+    l->mask = (uint32_t)slots - 1;
+    sweep(l);
+    return PN_OK;
+}
+
+/* Room for one more pair, and an index once the pairs are many. Slots in use, graves
+ * included, never outnumber `used`: a sweep clears both. */
+static pn_status pair_room(const pn_alloc *alloc, pn_links *l)
+{
+    if (l->used == l->cap && l->count < l->used - l->used / 4) sweep(l);
+    if (l->used == l->cap) {
+        PN_FAIL_IF(l->cap >= UINT32_MAX - 16, PN_ERR_RANGE);
+        uint64_t cap = (uint64_t)l->cap + l->cap / 2 + 1;
+        if (cap > UINT32_MAX - 16) cap = UINT32_MAX - 16;
+        PN_FAIL_IF(cap > SIZE_MAX / sizeof(pair), PN_ERR_NOMEM);
+        pair *pairs = pn_alloc_grow(alloc, l->pairs, (size_t)cap * sizeof(pair));
+        PN_FAIL_IF(pairs == NULL, PN_ERR_NOMEM);
+        l->pairs = pairs;
+        l->cap = (uint32_t)cap;
+    }
+    return l->used < LINEAR ? PN_OK : index_grow(alloc, l, (size_t)l->used + 1);
+}
+
+static void append_pair(pn_links *l, pair p)
+{
+    l->pairs[l->used] = p;
+    if (l->index != NULL) index_put(l, l->used);
+    l->used++;
+    l->count++;
+}
+
+static void drop_pairs(pn_graph *g, pn_links *l)
+{
+    for (uint32_t n = 0; n < l->used; n++) {
+        if (l->pairs[n].rel == GONE) continue;
+        word_drop(g, l->pairs[n].rel);
+        word_drop(g, l->pairs[n].obj);
+    }
+    pn_alloc_put(g->alloc, l->pairs);
+    pn_alloc_put(g->alloc, l->index);
+    *l = (pn_links){0};
+}
+
+/* ---- the graph ---- */
+
+pn_status pn_graph_new(const pn_alloc *alloc, pn_graph **out)
+{
+    pn_graph *g = pn_alloc_zero(alloc, 1, sizeof *g);
+    PN_FAIL_IF(g == NULL, PN_ERR_NOMEM);
+    g->alloc = alloc;
+    g->free_id = GONE;
+    pn_omap_init(&g->subjects, alloc, sizeof(pn_links));
+    pn_omap_init(&g->words, alloc, sizeof(uint32_t));
+    *out = g;
+    return PN_OK;
+}
+
+void pn_graph_free(pn_graph *g, pn_graph_release release, void *ctx)
+{
+    if (g == NULL) return;
+    size_t pos = 0;
+    pn_bytes subj;
+    void *value;
+    while (pn_omap_next(&g->subjects, &pos, &subj, &value)) {
+        pn_links *l = value;
+        pn_alloc_put(g->alloc, l->pairs);
+        pn_alloc_put(g->alloc, l->index);
+        if (l->live != NULL && release != NULL) release(ctx, l->live);
+    }
+    pn_omap_clear(&g->subjects);
+    pn_omap_clear(&g->words);
+    pn_alloc_put(g->alloc, g->table);
+    pn_alloc_put(g->alloc, g);
+}
+
+size_t pn_graph_len(const pn_graph *g) { return pn_omap_len(&g->subjects); }
+size_t pn_graph_live(const pn_graph *g) { return g->live; }
+size_t pn_graph_words(const pn_graph *g) { return pn_omap_len(&g->words); }
+
+const pn_links *pn_graph_find(const pn_graph *g, pn_bytes subj) { return pn_omap_get(&g->subjects, subj); }
+
+bool pn_graph_next(const pn_graph *g, size_t *pos, pn_bytes *subj, const pn_links **links)
+{
+    void *value;
+    if (!pn_omap_next(&g->subjects, pos, subj, &value)) return false;
+    *links = value;
+    return true;
+}
+
+void *pn_links_live(const pn_links *links) { return links->live; }
+size_t pn_links_len(const pn_links *links) { return links->count; }
+
+bool pn_links_next(const pn_graph *g, const pn_links *links, size_t *pos, pn_bytes *rel, pn_bytes *obj)
+{
+    while (*pos < links->used) {
+        pair p = links->pairs[(*pos)++];
+        if (p.rel == GONE) continue;
+        *rel = word_text(g, p.rel);
+        *obj = word_text(g, p.obj);
+        return true;
+    }
+    return false;
+}
+
+/* Adds one pair to native links; *added tells whether it was new. Words may be left
+ * behind with no pair only if it fails, and then it takes them back. */
+static pn_status link_words(pn_graph *g, pn_links *l, pair p, bool *added)
+{
+    uint32_t slot;
+    *added = find_pair(l, p, &slot) == GONE;
+    if (!*added) return PN_OK;
+    PN_TRY(pair_room(g->alloc, l));
+    append_pair(l, p);
+    return PN_OK;
+}
+
+/* `owner` as in word_use, for both texts each. */
+static pn_status link_texts(pn_graph *g, pn_links *l, pn_bytes rel, pn_blob *rel_owner, pn_bytes obj,
+                            pn_blob *obj_owner, bool *added)
+{
+    pair p;
+    bool fresh = false;
+    PN_TRY(word_use(g, rel, rel_owner, &p.rel));
+    pn_status s = word_use(g, obj, obj_owner, &p.obj);
+    if (s != PN_OK) {
+        word_drop(g, p.rel);
+        return s;
+    }
+    s = link_words(g, l, p, &fresh);
+    if (!fresh || s != PN_OK) {
+        word_drop(g, p.rel);
+        word_drop(g, p.obj);
+    }
+    if (s == PN_OK) *added = fresh;
+    return s;
+}
+
+pn_status pn_graph_upsert(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *added)
+{
+    void *value;
+    bool fresh;
+    PN_TRY(pn_omap_put(&g->subjects, subj, NULL, &value, &fresh));
+    pn_links *l = value;
+    PN_FAIL_IF(l->live != NULL, PN_ERR_UNSUPPORTED);
+    pn_status s = link_texts(g, l, rel, NULL, obj, NULL, added);
+    if (s != PN_OK && fresh) {
+        drop_pairs(g, l);
+        pn_omap_remove(&g->subjects, subj, NULL);
+    }
+    return s;
+}
+
+/* The pair of two texts, if both are words. */
+static bool known_pair(const pn_graph *g, pn_bytes rel, pn_bytes obj, pair *p)
+{
+    const uint32_t *r = pn_omap_get(&g->words, rel), *o = pn_omap_get(&g->words, obj);
+    if (r == NULL || o == NULL) return false;
+    *p = (pair){*r, *o};
+    return true;
+}
+
+pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed)
+{
+    pn_links *l = pn_omap_get(&g->subjects, subj);
+    PN_FAIL_IF(l != NULL && l->live != NULL, PN_ERR_UNSUPPORTED);
+    *removed = false;
+    pair p;
+    uint32_t slot;
+    if (l == NULL || !known_pair(g, rel, obj, &p)) return PN_OK;
+    uint32_t n = find_pair(l, p, &slot);
+    if (n == GONE) return PN_OK;
+    l->pairs[n] = (pair){GONE, GONE};
+    l->count--;
+    if (l->index != NULL) l->index[slot] = GONE;
+    if (l->count < l->used / 2 || l->count == 0) sweep(l);
+    word_drop(g, p.rel);
+    word_drop(g, p.obj);
+    *removed = true;
+    return PN_OK;
+}
+
+static pn_status set_value(pn_graph *g, pn_bytes subj, void *live, void **old)
+{
+    void *value;
+    bool fresh;
+    PN_TRY(pn_omap_put(&g->subjects, subj, NULL, &value, &fresh));
+    pn_links *l = value;
+    *old = l->live;
+    g->live += (live != NULL) - (size_t)(l->live != NULL);
+    drop_pairs(g, l);
+    l->live = live;
+    return PN_OK;
+}
+
+pn_status pn_graph_set_live(pn_graph *g, pn_bytes subj, void *live, void **old)
+{
+    PN_FAIL_IF(live == NULL, PN_ERR_INVALID);
+    return set_value(g, subj, live, old);
+}
+
+pn_status pn_graph_set_native(pn_graph *g, pn_bytes subj, void **old) { return set_value(g, subj, NULL, old); }
+
+bool pn_graph_remove(pn_graph *g, pn_bytes subj, void **old)
+{
+    pn_links *l = pn_omap_get(&g->subjects, subj);
+    if (l == NULL) return false;
+    *old = l->live;
+    g->live -= l->live != NULL;
+    drop_pairs(g, l);
+    pn_omap_remove(&g->subjects, subj, NULL);
+    return true;
+}
+
+/* ---- loading ---- */
+
+typedef struct loader {
+    pn_graph *g;
+    pn_json_reader r;
+    pn_blob *text;
+    pn_buf scratch[2]; /* a relation and an object that had escapes */
+} loader;
+
+/* The characters of a string: in the text itself, or unescaped into *scratch. */
+static pn_status plain_text(loader *ld, const pn_json_str *s, pn_buf *scratch, pn_bytes *out, pn_blob **owner)
+{
+    *owner = s->has_escape ? NULL : ld->text;
+    *out = (pn_bytes){s->ptr, s->len};
+    if (!s->has_escape) return PN_OK;
+    scratch->len = 0;
+    PN_TRY(pn_json_unescape(s, scratch));
+    *out = pn_buf_view(scratch);
+    return PN_OK;
+}
+
+/* The next element of the pair that is being read, which must be a string. */
+static pn_status read_word(loader *ld, pn_buf *scratch, pn_bytes *out, pn_blob **owner)
+{
+    bool more;
+    pn_json_str s;
+    PN_TRY(pn_json_array_next(&ld->r, &more));
+    PN_FAIL_IF(!more || pn_json_peek(&ld->r) != PN_JSON_STRING, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_string(&ld->r, &s));
+    return plain_text(ld, &s, scratch, out, owner);
+}
+
+static pn_status load_pair(loader *ld, pn_links *l)
+{
+    pn_bytes rel, obj;
+    pn_blob *rel_owner, *obj_owner;
+    bool more, added;
+    PN_FAIL_IF(pn_json_peek(&ld->r) != PN_JSON_ARRAY, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_array_begin(&ld->r));
+    PN_TRY(read_word(ld, &ld->scratch[0], &rel, &rel_owner));
+    PN_TRY(read_word(ld, &ld->scratch[1], &obj, &obj_owner));
+    PN_TRY(pn_json_array_next(&ld->r, &more));
+    PN_FAIL_IF(more, PN_ERR_UNSUPPORTED);
+    PN_TRY(link_texts(ld->g, l, rel, rel_owner, obj, obj_owner, &added));
+    return added ? PN_OK : PN_ERR_UNSUPPORTED;
+}
+
+static pn_status load_links(loader *ld, pn_links *l)
+{
+    bool more;
+    PN_FAIL_IF(pn_json_peek(&ld->r) != PN_JSON_ARRAY, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_array_begin(&ld->r));
+    for (;;) {
+        PN_TRY(pn_json_array_next(&ld->r, &more));
+        if (!more) return PN_OK;
+        PN_TRY(load_pair(ld, l));
+    }
+}
+
+static pn_status load_subjects(loader *ld)
+{
+    PN_FAIL_IF(pn_json_peek(&ld->r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_object_begin(&ld->r));
+    for (;;) {
+        pn_json_str key;
+        pn_bytes subj;
+        pn_blob *owner;
+        void *links;
+        bool more, added;
+        PN_TRY(pn_json_object_next(&ld->r, &key, &more));
+        if (!more) return PN_OK;
+        PN_TRY(plain_text(ld, &key, &ld->scratch[0], &subj, &owner));
+        PN_TRY(pn_omap_put(&ld->g->subjects, subj, owner, &links, &added));
+        PN_FAIL_IF(!added, PN_ERR_UNSUPPORTED);
+        PN_TRY(load_links(ld, links));
+    }
+}
+
+static pn_status load_file(loader *ld)
+{
+    pn_json_str key;
+    bool more;
+    PN_FAIL_IF(pn_json_peek(&ld->r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_object_begin(&ld->r));
+    PN_TRY(pn_json_object_next(&ld->r, &key, &more));
+    PN_FAIL_IF(!more || !pn_bytes_equal((pn_bytes){key.ptr, key.len}, PN_BYTES("graph_dict")), PN_ERR_UNSUPPORTED);
+    PN_TRY(load_subjects(ld));
+    PN_TRY(pn_json_object_next(&ld->r, &key, &more));
+    PN_FAIL_IF(more, PN_ERR_UNSUPPORTED);
+    return pn_json_end(&ld->r);
+}
+
+pn_status pn_graph_load(const pn_alloc *alloc, pn_blob *text, pn_graph **out, pn_error *err)
+{
+    loader ld = {.text = text};
+    PN_TRY(pn_graph_new(alloc, &ld.g));
+    pn_json_reader_init(&ld.r, pn_blob_view(text));
+    pn_buf_init(&ld.scratch[0], alloc);
+    pn_buf_init(&ld.scratch[1], alloc);
+    pn_status s = load_file(&ld);
+    pn_buf_clear(&ld.scratch[0]);
+    pn_buf_clear(&ld.scratch[1]);
+    if (s == PN_OK) {
+        *out = ld.g;
+        return PN_OK;
+    }
+    pn_graph_free(ld.g, NULL, NULL);
+    if (err != NULL && (s == PN_ERR_SYNTAX || s == PN_ERR_UTF8 || s == PN_ERR_DEPTH)) *err = ld.r.error;
+    return s;
+}
+
+/* ---- saving ---- */
+
+static pn_status save_pairs(const pn_graph *g, const pn_links *l, pn_buf *out)
+{
+    size_t pos = 0;
+    pn_bytes rel, obj;
+    PN_TRY(pn_buf_push(out, '['));
+    for (bool first = true; pn_links_next(g, l, &pos, &rel, &obj); first = false) {
+        PN_TRY(first ? pn_buf_push(out, '[') : PN_BUF_LIT(out, ", ["));
+        PN_TRY(pn_json_put_string(out, rel));
+        PN_TRY(PN_BUF_LIT(out, ", "));
+        PN_TRY(pn_json_put_string(out, obj));
+        PN_TRY(pn_buf_push(out, ']'));
+    }
+    return pn_buf_push(out, ']');
+}
+
+static pn_status save_links(const pn_graph *g, const pn_links *l, pn_graph_encode encode, void *ctx, pn_buf *out)
+{
+    if (l->live == NULL) return save_pairs(g, l, out);
+    PN_FAIL_IF(encode == NULL, PN_ERR_INVALID);
+    return encode(ctx, l->live, out);
+}
+
+static pn_status save_file(const pn_graph *g, pn_graph_encode encode, void *ctx, pn_buf *out)
+{
+    size_t pos = 0;
+    pn_bytes subj;
+    const pn_links *links;
+    PN_TRY(PN_BUF_LIT(out, "{\"graph_dict\": {"));
+    for (bool first = true; pn_graph_next(g, &pos, &subj, &links); first = false) {
+        if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
+        PN_TRY(pn_json_put_string(out, subj));
+        PN_TRY(PN_BUF_LIT(out, ": "));
+        PN_TRY(save_links(g, links, encode, ctx, out));
+    }
+    return PN_BUF_LIT(out, "}}");
+}
+
+pn_status pn_graph_save(const pn_graph *g, pn_graph_encode encode, void *ctx, pn_buf *out)
+{
+    size_t start = out->len;
+    pn_status s = save_file(g, encode, ctx, out);
+    if (s != PN_OK) out->len = start;
+    return s;
+}
