@@ -97,3 +97,28 @@ class OutcomeUnknownError(CommitError):
 class JournalError(PannierError, ValueError):
     """The commit journal of a directory cannot be followed: it is damaged, or the
     files it names were changed by somebody else meanwhile."""
+
+
+# open() raises a subclass of OSError for the common errnos, and so does a persist:
+# code that expects, say, PermissionError from LlamaIndex's persist goes on working.
+# Each class says no more than its two bases.
+
+
+class CommitPermissionError(CommitError, PermissionError):
+    """A persist that was not permitted."""
+
+
+class CommitNotFoundError(CommitError, FileNotFoundError):
+    """A persist into a place that does not exist and cannot be made."""
+
+
+class CommitNotADirectoryError(CommitError, NotADirectoryError):
+    """A persist below something that is not a directory."""
+
+
+class CommitIsADirectoryError(CommitError, IsADirectoryError):
+    """A persist onto a directory."""
+
+
+class CommitExistsError(CommitError, FileExistsError):
+    """A persist whose directory's name is taken by a file."""
