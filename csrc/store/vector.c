@@ -1,0 +1,472 @@
+#include "store/vector.h"
+
+#include "simd/dot.h"
+
+#include <assert.h>
+
+enum { LINE = 64, FIRST_BLOCK = 64 * 1024, MAX_BLOCK = 8 * 1024 * 1024 };
+#define NIL UINT32_MAX
+
+struct pn_vec_record {
+    pn_bytes id; /* borrowed from the entry in refs */
+    uint32_t group, prev, next; /* next is also the list of free records */
+};
+
+struct pn_vec_group {
+    pn_bytes name; /* borrowed from the entry in names */
+    uint32_t head; /* also the list of free groups */
+    uint32_t count;
+};
+
+void pn_vec_init(pn_vec *v, const pn_alloc *alloc)
+{
+    *v = (pn_vec){.alloc = alloc, .free_record = NIL, .free_group = NIL};
+    pn_omap_init(&v->rows, alloc, sizeof(pn_vec_row));
+    pn_omap_init(&v->refs, alloc, sizeof(uint32_t));
+    pn_omap_init(&v->metas, alloc, sizeof(pn_vec_cell));
+    pn_omap_init(&v->names, alloc, sizeof(uint32_t));
+    pn_buf_init(&v->dropped, alloc);
+    pn_buf_init(&v->retired, alloc);
+}
+
+void pn_vec_clear(pn_vec *v)
+{
+    size_t pos = 0;
+    pn_bytes id;
+    void *value;
+    while (pn_omap_next(&v->metas, &pos, &id, &value)) pn_blob_unref(((pn_vec_cell *)value)->blob);
+    for (size_t i = 0; i < v->band_count; i++) {
+        for (size_t j = 0; j < v->bands[i].block_count; j++) pn_alloc_put(v->alloc, v->bands[i].blocks[j].memory);
+        pn_alloc_put(v->alloc, v->bands[i].blocks);
+    }
+    pn_alloc_put(v->alloc, v->bands);
+    pn_alloc_put(v->alloc, v->records);
+    pn_alloc_put(v->alloc, v->groups);
+    pn_omap_clear(&v->rows);
+    pn_omap_clear(&v->refs);
+    pn_omap_clear(&v->metas);
+    pn_omap_clear(&v->names);
+    pn_buf_clear(&v->dropped);
+    pn_buf_clear(&v->retired);
+    pn_vec_init(v, v->alloc);
+}
+
+/* ---- rows ---- */
+
+static pn_status find_band(pn_vec *v, size_t dim, bool wide, uint32_t *out)
+{
+    for (size_t i = 0; i < v->band_count; i++)
+        if (v->bands[i].dim == dim && v->bands[i].wide == wide) return *out = (uint32_t)i, PN_OK;
+    PN_FAIL_IF(v->band_count == PN_VEC_MAX_BANDS || dim > SIZE_MAX / 64, PN_ERR_UNSUPPORTED);
+    pn_vec_band *p = pn_alloc_grow(v->alloc, v->bands, (v->band_count + 1) * sizeof *p);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    v->bands = p;
+    size_t bytes = dim * (wide ? sizeof(double) : sizeof(float));
+    size_t stride = bytes ? (bytes + LINE - 1) / LINE * LINE : LINE;
+    p[v->band_count] = (pn_vec_band){.dim = dim, .stride = stride, .wide = wide};
+    *out = (uint32_t)v->band_count++;
+    return PN_OK;
+}
+
+static pn_status add_block(pn_vec *v, pn_vec_band *b, size_t rows)
+{
+    PN_FAIL_IF(rows > (SIZE_MAX / 2 - LINE) / b->stride, PN_ERR_NOMEM);
+    pn_vec_block *p = pn_alloc_grow(v->alloc, b->blocks, (b->block_count + 1) * sizeof *p);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    b->blocks = p;
+    void *memory = pn_alloc_get(v->alloc, rows * b->stride + LINE);
+    PN_FAIL_IF(memory == NULL, PN_ERR_NOMEM);
+    uint8_t *first = (uint8_t *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    p[b->block_count++] = (pn_vec_block){memory, first, 0, rows};
+    return PN_OK;
+}
+
+/* Blocks double, from 64 KB to 8 MB; a loader that knows better says so. */
+static size_t block_rows(const pn_vec_band *b, size_t expected)
+{
+    size_t bytes = FIRST_BLOCK;
+    for (size_t i = 0; i < b->block_count && bytes < MAX_BLOCK; i++) bytes *= 2;
+    size_t rows = bytes / b->stride ? bytes / b->stride : 1;
+    return b->block_count == 0 && expected > rows ? expected : rows;
+}
+
+static pn_status take_row(pn_vec *v, pn_vec_band *b, size_t expected, void **out)
+{
+    if (b->free_rows != NULL) {
+        *out = b->free_rows;
+        memcpy(&b->free_rows, *out, sizeof b->free_rows);
+        return PN_OK;
+    }
+    pn_vec_block *last = b->block_count ? &b->blocks[b->block_count - 1] : NULL;
+    if (last == NULL || last->used == last->cap) {
+        PN_TRY(add_block(v, b, block_rows(b, expected)));
+        last = &b->blocks[b->block_count - 1];
+    }
+    *out = last->rows + last->used++ * b->stride;
+    return PN_OK;
+}
+
+static void recycle(pn_vec_band *b, void *data)
+{
+    memcpy(data, &b->free_rows, sizeof b->free_rows);
+    b->free_rows = data;
+}
+
+static void free_row(pn_vec *v, const pn_vec_row *row)
+{
+    if (v->pins == 0) {
+        recycle(&v->bands[row->band], row->data);
+        return;
+    }
+    /* On a failure to note it the row is unused until the table is cleared. */
+    (void)pn_buf_append(&v->retired, row, sizeof *row);
+}
+
+void pn_vec_pin(pn_vec *v) { v->pins++; }
+
+void pn_vec_unpin(pn_vec *v)
+{
+    assert(v->pins > 0);
+    if (--v->pins != 0) return;
+    for (size_t i = 0; i < v->retired.len; i += sizeof(pn_vec_row)) {
+        pn_vec_row row;
+        memcpy(&row, v->retired.data + i, sizeof row);
+        recycle(&v->bands[row.band], row.data);
+    }
+    pn_buf_clear(&v->retired);
+}
+
+pn_status pn_vec_new_row(pn_vec *v, const double *values, size_t dim, size_t expected_rows, pn_vec_row *out)
+{
+    uint32_t band;
+    void *data;
+    bool wide = !pn_dot_fits_f32(values, dim);
+    PN_TRY(find_band(v, dim, wide, &band));
+    PN_TRY(take_row(v, &v->bands[band], expected_rows, &data));
+    if (!wide) pn_dot_narrow(values, dim, data);
+    else memcpy(data, values, dim * sizeof *values);
+    *out = (pn_vec_row){data, -1, band};
+    return PN_OK;
+}
+
+pn_status pn_vec_adopt_row(pn_vec *v, pn_bytes id, pn_blob *owner, const pn_vec_row *row)
+{
+    void *value;
+    bool added;
+    PN_TRY(pn_omap_put(&v->rows, id, owner, &value, &added));
+    if (!added) free_row(v, value);
+    *(pn_vec_row *)value = *row;
+    v->changes++;
+    return PN_OK;
+}
+
+pn_status pn_vec_put_row(pn_vec *v, pn_bytes id, pn_blob *owner, const double *values, size_t dim)
+{
+    pn_vec_row row;
+    PN_TRY(pn_vec_new_row(v, values, dim, 0, &row));
+    pn_status s = pn_vec_adopt_row(v, id, owner, &row);
+    if (s != PN_OK) recycle(&v->bands[row.band], row.data);
+    return s;
+}
+
+void pn_vec_values(const pn_vec *v, const pn_vec_row *row, double *out)
+{
+    const pn_vec_band *b = pn_vec_band_of(v, row);
+    if (!b->wide) pn_dot_widen(row->data, b->dim, out);
+    else memcpy(out, row->data, b->dim * sizeof *out);
+}
+
+bool pn_vec_remove_row(pn_vec *v, pn_bytes id)
+{
+    pn_vec_row row;
+    if (!pn_omap_remove(&v->rows, id, &row)) return false;
+    free_row(v, &row);
+    v->changes++;
+    return true;
+}
+
+bool pn_vec_dense(const pn_vec *v, const void **first, ptrdiff_t *distance, const pn_vec_band **band)
+{
+    size_t pos = 0;
+    pn_bytes id;
+    void *value;
+    const pn_vec_row *head = NULL;
+    const uint8_t *next = NULL;
+    while (pn_omap_next(&v->rows, &pos, &id, &value)) {
+        const pn_vec_row *row = value;
+        if (head == NULL) head = row;
+        else if (row->band != head->band || row->data != next) return false;
+        next = (const uint8_t *)row->data + v->bands[row->band].stride;
+    }
+    if (head == NULL) return false;
+    *band = pn_vec_band_of(v, head);
+    *first = head->data;
+    *distance = (ptrdiff_t)(*band)->stride;
+    /* Neighbours in address may still lie in two blocks. */
+    for (size_t i = 0; i < (*band)->block_count; i++) {
+        const pn_vec_block *k = &(*band)->blocks[i];
+        const uint8_t *end = k->rows + k->cap * (*band)->stride;
+        if ((const uint8_t *)head->data >= k->rows && (const uint8_t *)head->data < end) return next <= end;
+    }
+    return false;
+}
+
+/* ---- source ids ---- */
+
+static pn_status grow_records(pn_vec *v)
+{
+    if (v->free_record != NIL || v->record_count < v->record_cap) return PN_OK;
+    size_t cap = v->record_cap + v->record_cap / 2 + 16;
+    PN_FAIL_IF(cap >= NIL, PN_ERR_NOMEM);
+    pn_vec_record *p = pn_alloc_grow(v->alloc, v->records, cap * sizeof *p);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    v->records = p;
+    v->record_cap = cap;
+    return PN_OK;
+}
+
+static pn_status grow_groups(pn_vec *v)
+{
+    if (v->free_group != NIL || v->group_count < v->group_cap) return PN_OK;
+    size_t cap = v->group_cap + v->group_cap / 2 + 16;
+    PN_FAIL_IF(cap >= NIL, PN_ERR_NOMEM);
+    pn_vec_group *p = pn_alloc_grow(v->alloc, v->groups, cap * sizeof *p);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    v->groups = p;
+    v->group_cap = cap;
+    return PN_OK;
+}
+
+static pn_status intern(pn_vec *v, pn_bytes name, uint32_t *out)
+{
+    uint32_t *known = pn_omap_get(&v->names, name);
+    if (known != NULL) return *out = *known, PN_OK;
+    PN_TRY(grow_groups(v));
+    pn_blob *copy;
+    void *value;
+    bool added;
+    PN_TRY(pn_blob_copy(v->alloc, name.ptr, name.len, &copy));
+    pn_status s = pn_omap_put(&v->names, pn_blob_view(copy), copy, &value, &added);
+    if (s == PN_OK) {
+        uint32_t g = v->free_group != NIL ? v->free_group : (uint32_t)v->group_count++;
+        if (g == v->free_group) v->free_group = v->groups[g].head;
+        v->groups[g] = (pn_vec_group){pn_blob_view(copy), NIL, 0};
+        *(uint32_t *)value = *out = g;
+    }
+    pn_blob_unref(copy);
+    return s;
+}
+
+static void drop_group_if_empty(pn_vec *v, uint32_t g)
+{
+    if (v->groups[g].count != 0) return;
+    pn_omap_remove(&v->names, v->groups[g].name, NULL);
+    v->groups[g].head = v->free_group;
+    v->free_group = g;
+}
+
+static void link_record(pn_vec *v, uint32_t r, uint32_t g)
+{
+    pn_vec_record *rec = &v->records[r];
+    rec->group = g;
+    rec->prev = NIL;
+    rec->next = v->groups[g].head;
+    if (rec->next != NIL) v->records[rec->next].prev = r;
+    v->groups[g].head = r;
+    v->groups[g].count++;
+}
+
+static void unlink_record(pn_vec *v, uint32_t r)
+{
+    pn_vec_record *rec = &v->records[r];
+    if (rec->prev != NIL) v->records[rec->prev].next = rec->next;
+    else v->groups[rec->group].head = rec->next;
+    if (rec->next != NIL) v->records[rec->next].prev = rec->prev;
+    v->groups[rec->group].count--;
+}
+
+/* Puts id into refs, with a record of its own that is linked nowhere yet. */
+static pn_status put_record(pn_vec *v, pn_bytes id, pn_blob *owner, uint32_t *out, bool *added)
+{
+    void *value;
+    PN_TRY(pn_omap_put(&v->refs, id, owner, &value, added));
+    if (*added) {
+        uint32_t r = v->free_record != NIL ? v->free_record : (uint32_t)v->record_count++;
+        if (r == v->free_record) v->free_record = v->records[r].next;
+        v->records[r] = (pn_vec_record){.id = id, .group = NIL, .prev = NIL, .next = NIL};
+        *(uint32_t *)value = r;
+    }
+    *out = *(uint32_t *)value;
+    return PN_OK;
+}
+
+static pn_status put_ref_owned(pn_vec *v, pn_bytes id, pn_blob *owner, uint32_t group)
+{
+    uint32_t r;
+    bool added;
+    PN_TRY(grow_records(v));
+    PN_TRY(put_record(v, id, owner, &r, &added));
+    uint32_t before = v->records[r].group;
+    if (!added && before == group) return PN_OK;
+    if (!added) unlink_record(v, r);
+    link_record(v, r, group);
+    if (!added) drop_group_if_empty(v, before);
+    return PN_OK;
+}
+
+pn_status pn_vec_put_ref(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref)
+{
+    uint32_t group;
+    pn_blob *copy = NULL;
+    if (owner == NULL) {
+        PN_TRY(pn_blob_copy(v->alloc, id.ptr, id.len, &copy));
+        id = pn_blob_view(copy);
+        owner = copy;
+    }
+    pn_status s = intern(v, ref, &group);
+    if (s == PN_OK) {
+        s = put_ref_owned(v, id, owner, group);
+        if (s != PN_OK) drop_group_if_empty(v, group);
+    }
+    pn_blob_unref(copy);
+    if (s == PN_OK) v->changes++;
+    return s;
+}
+
+pn_bytes pn_vec_ref_name(const pn_vec *v, const void *ref_value)
+{
+    return v->groups[v->records[*(const uint32_t *)ref_value].group].name;
+}
+
+bool pn_vec_remove_ref(pn_vec *v, pn_bytes id)
+{
+    uint32_t *value = pn_omap_get(&v->refs, id);
+    if (value == NULL) return false;
+    uint32_t r = *value, g = v->records[r].group;
+    unlink_record(v, r);
+    pn_omap_remove(&v->refs, id, NULL);
+    v->records[r].next = v->free_record;
+    v->free_record = r;
+    drop_group_if_empty(v, g);
+    v->changes++;
+    return true;
+}
+
+/* ---- metadata ---- */
+
+static pn_status room_to_drop(pn_vec *v) { return pn_buf_reserve(&v->dropped, sizeof(void *)); }
+
+/* After room_to_drop. */
+static void empty_cell(pn_vec *v, pn_vec_cell *cell)
+{
+    pn_blob_unref(cell->blob);
+    if (cell->blob == NULL && cell->host != NULL) (void)pn_buf_append(&v->dropped, &cell->host, sizeof cell->host);
+    *cell = (pn_vec_cell){0};
+}
+
+static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell cell)
+{
+    void *value;
+    bool added;
+    PN_TRY(room_to_drop(v));
+    PN_TRY(pn_omap_put(&v->metas, id, owner, &value, &added));
+    if (!added) empty_cell(v, value);
+    pn_blob_ref(cell.blob);
+    *(pn_vec_cell *)value = cell;
+    v->changes++;
+    return PN_OK;
+}
+
+pn_status pn_vec_put_text(pn_vec *v, pn_bytes id, pn_blob *owner, pn_blob *blob, pn_bytes text)
+{
+    return put_cell(v, id, owner, (pn_vec_cell){blob, text.ptr, text.len, NULL});
+}
+
+pn_status pn_vec_put_host(pn_vec *v, pn_bytes id, pn_blob *owner, void *host)
+{
+    return put_cell(v, id, owner, (pn_vec_cell){NULL, NULL, 0, host});
+}
+
+void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host)
+{
+    assert(cell->blob != NULL);
+    pn_blob_unref(cell->blob);
+    *cell = (pn_vec_cell){NULL, NULL, 0, host};
+    v->changes++;
+}
+
+pn_status pn_vec_remove_meta(pn_vec *v, pn_bytes id, bool *found)
+{
+    pn_vec_cell cell;
+    PN_TRY(room_to_drop(v));
+    *found = pn_omap_remove(&v->metas, id, &cell);
+    if (*found) empty_cell(v, &cell);
+    v->changes += *found;
+    return PN_OK;
+}
+
+/* ---- deletion of all three ---- */
+
+pn_status pn_vec_delete_id(pn_vec *v, pn_bytes id)
+{
+    PN_FAIL_IF(pn_omap_get(&v->rows, id) == NULL, PN_ERR_NOT_FOUND);
+    PN_FAIL_IF(pn_omap_get(&v->refs, id) == NULL, PN_ERR_UNSUPPORTED);
+    bool found;
+    PN_TRY(pn_vec_remove_meta(v, id, &found));
+    pn_vec_remove_row(v, id);
+    pn_vec_remove_ref(v, id);
+    return PN_OK;
+}
+
+static bool all_have_rows(const pn_vec *v, uint32_t g)
+{
+    for (uint32_t r = v->groups[g].head; r != NIL; r = v->records[r].next)
+        if (pn_omap_get(&v->rows, v->records[r].id) == NULL) return false;
+    return true;
+}
+
+pn_status pn_vec_delete_ref(pn_vec *v, pn_bytes ref, size_t *deleted)
+{
+    *deleted = 0;
+    uint32_t *known = pn_omap_get(&v->names, ref);
+    if (known == NULL) return PN_OK;
+    uint32_t g = *known;
+    PN_FAIL_IF(!all_have_rows(v, g), PN_ERR_UNSUPPORTED);
+    size_t count = v->groups[g].count;
+    PN_FAIL_IF(count > SIZE_MAX / sizeof(void *), PN_ERR_NOMEM);
+    PN_TRY(pn_buf_reserve(&v->dropped, count * sizeof(void *)));
+    while (count-- > 0) { /* with the last record the group itself goes */
+        pn_bytes id = v->records[v->groups[g].head].id;
+        bool found;
+        PN_TRY(pn_vec_remove_meta(v, id, &found));
+        pn_vec_remove_row(v, id);
+        pn_vec_remove_ref(v, id);
+        ++*deleted;
+    }
+    return PN_OK;
+}
+
+/* ---- verification ---- */
+
+static bool group_consistent(const pn_vec *v, uint32_t g, size_t *seen)
+{
+    const uint32_t *named = pn_omap_get(&v->names, v->groups[g].name);
+    if (named == NULL || *named != g) return false;
+    size_t n = 0;
+    for (uint32_t r = v->groups[g].head, prev = NIL; r != NIL; prev = r, r = v->records[r].next, n++) {
+        const uint32_t *value = pn_omap_get(&v->refs, v->records[r].id);
+        if (value == NULL || *value != r || v->records[r].group != g || v->records[r].prev != prev) return false;
+    }
+    *seen += n;
+    return n == v->groups[g].count && n > 0;
+}
+
+bool pn_vec_consistent(const pn_vec *v)
+{
+    size_t pos = 0, seen = 0;
+    pn_bytes name;
+    void *value;
+    while (pn_omap_next(&v->names, &pos, &name, &value))
+        if (!group_consistent(v, *(uint32_t *)value, &seen)) return false;
+    return seen == pn_omap_len(&v->refs);
+}
