@@ -28,6 +28,9 @@ PyObject *pn_py_key_list(const pn_omap *map);
 /* Tags of spans made in this process (pn_cell.tag): what stands under "__type__". */
 enum { PN_TAG_NONE = 0, PN_TAG_NODE = 1, PN_TAG_STRUCT = 2 };
 
+/* Whether a node built from this docstore entry (a dict) would share a part of it. */
+bool pn_py_node_shares(PyObject *entry);
+
 extern const pn_host pn_py_host;
 
 #endif

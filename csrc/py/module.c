@@ -20,6 +20,10 @@ PyObject *pn_type_module(PyTypeObject *type)
 #endif
 }
 
+#pragma weak pn_py_add_vector
+#pragma weak pn_py_add_graph
+#pragma weak pn_py_add_files
+
 static int module_exec(PyObject *module)
 {
     pn_module_state *state = pn_state_of(module);
@@ -34,7 +38,7 @@ static int module_exec(PyObject *module)
     if (PyModule_AddStringConstant(module, "number_backend", pn_number_backend()) < 0) return -1;
 
     int (*const parts[])(PyObject *) = {
-        pn_py_add_text,   pn_py_add_json,  pn_py_add_kv,    pn_py_add_docs,     pn_py_add_structs,
+        pn_py_add_text,   pn_py_add_json,  pn_py_add_kv,    pn_py_add_nodes, pn_py_add_docs,  pn_py_add_snapshot,     pn_py_add_structs,
         pn_py_add_vector, pn_py_add_graph, pn_py_add_files, pn_py_add_registry,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -49,9 +53,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->vector_type);
     Py_VISIT(state->graph_type);
     Py_VISIT(state->text_type);
+    Py_VISIT(state->snapshot_type);
     Py_VISIT(state->json_dumps);
     Py_VISIT(state->json_loads);
     Py_VISIT(state->errors);
+    Py_VISIT(state->node_plans);
+    Py_VISIT(state->node_types);
     return 0;
 }
 
@@ -62,9 +69,12 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->vector_type);
     Py_CLEAR(state->graph_type);
     Py_CLEAR(state->text_type);
+    Py_CLEAR(state->snapshot_type);
     Py_CLEAR(state->json_dumps);
     Py_CLEAR(state->json_loads);
     Py_CLEAR(state->errors);
+    Py_CLEAR(state->node_plans);
+    Py_CLEAR(state->node_types);
     return 0;
 }
 

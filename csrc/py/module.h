@@ -17,9 +17,12 @@ typedef struct pn_module_state {
     PyTypeObject *vector_type;
     PyTypeObject *graph_type;
     PyTypeObject *text_type;
+    PyTypeObject *snapshot_type;
     PyObject *json_dumps;  /* json.dumps */
     PyObject *json_loads;  /* json.loads */
     PyObject *errors;      /* the module pannier.errors */
+    PyObject *node_plans;  /* {node class: plan}, see node_encode.h */
+    PyObject *node_types;  /* the peer's helper classes, see node_encode.h */
 } pn_module_state;
 
 extern struct PyModuleDef pn_module_def;
@@ -39,7 +42,9 @@ static inline pn_module_state *pn_state_of_type(PyTypeObject *type)
 
 int pn_py_add_json(PyObject *module);     /* json_decode.c: encode and decode, for tests */
 int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
+int pn_py_add_nodes(PyObject *module);    /* node_encode.c: node objects to text */
 int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
+int pn_py_add_snapshot(PyObject *module); /* snapshot_type.c: Snapshot */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
 int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
 int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */

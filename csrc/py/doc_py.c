@@ -1,0 +1,707 @@
+/* doc_py.c: document store operations on a native KVTable.
+ *
+ * Every function first answers whether the fast way applies: NotImplemented (or False
+ * from doc_add) means that nothing has changed and the caller takes the peer's way.
+ * Each works on the three collections named in doc.h.
+ */
+#include "py/kv_type.h"
+#include "py/node_encode.h"
+
+#include "codec/json_write.h"
+#include "store/doc.h"
+
+enum { CHUNK = 64 * 1024 }; /* texts encoded together share one blob of about this size */
+
+/* ---- settling: cells of an info or a metadata entry that became live ---- */
+
+/* Turns a live value back into text when its round trip is the identity. The operations
+ * that call this are those after which the peer stores a fresh copy (or nothing) in
+ * that place, so that nobody can tell. The live object goes into the bin. */
+static pn_status settle(pn_cell *cell, pn_cell_bin *bin)
+{
+    if (cell == NULL || cell->kind != PN_CELL_LIVE) return PN_OK;
+    PN_TRY(pn_cell_bin_reserve(bin, 1));
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    pn_blob *blob = NULL;
+    pn_status s = pn_py_encode(cell->live, PN_ENCODE_IDENTITY, &out);
+    if (s == PN_OK) s = pn_blob_take(&out, &blob);
+    pn_buf_clear(&out);
+    PN_TRY(s);
+    pn_cell_bin_add(bin, *cell);
+    *cell = pn_cell_json(blob, pn_blob_view(blob), true);
+    pn_blob_unref(blob);
+    return PN_OK;
+}
+
+/* The info of a source, native and with its metadata as text; *out NULL: none. */
+static pn_status settled_refdoc(pn_coll *refs, pn_bytes ref_id, pn_cell_bin *bin, pn_refdoc **out)
+{
+    PN_TRY(settle(pn_coll_get(refs, ref_id), bin));
+    PN_TRY(pn_doc_refdoc(refs, ref_id, &pn_alloc_system, out));
+    return *out ? settle(&(*out)->metadata, bin) : PN_OK;
+}
+
+/* ---- adding ---- */
+
+typedef struct {
+    size_t blob; /* index into blobs */
+    size_t node, node_len, meta, meta_len, id, id_len;
+    Py_ssize_t ref; /* index into refs, or -1 */
+} entry;
+
+typedef struct {
+    pn_buf id;        /* UTF-8 of ref_doc_id */
+    PyObject *merged; /* the metadata a new info gets; NULL: there is one already */
+    pn_buf metadata;  /* its text */
+    pn_blob *blob;
+} ref_plan;
+
+typedef struct {
+    pn_module_state *state;
+    pn_kv *kv;
+    PyObject *names[3]; /* collection names: nodes, metadata, refs */
+    bool allow_update, store_text;
+    entry *entries;
+    size_t len, cap;
+    pn_blob **blobs;
+    size_t blob_len, blob_cap;
+    pn_buf chunk;
+    ref_plan *refs;
+    size_t ref_len, ref_cap;
+    PyObject *ref_index; /* {ref_doc_id: index into refs} */
+    pn_cell_bin bin;
+} adder;
+
+static pn_status grow(void **array, size_t *cap, size_t len, size_t size)
+{
+    if (len < *cap) return PN_OK;
+    size_t want = *cap ? *cap * 2 : 16;
+    void *p = pn_alloc_grow(&pn_alloc_system, *array, want * size);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    *array = p;
+    *cap = want;
+    return PN_OK;
+}
+
+static pn_status flush_chunk(adder *a)
+{
+    PN_TRY(grow((void **)&a->blobs, &a->blob_cap, a->blob_len, sizeof *a->blobs));
+    PN_TRY(pn_blob_take(&a->chunk, &a->blobs[a->blob_len]));
+    a->blob_len++;
+    return PN_OK;
+}
+
+static pn_status collection(pn_kv *kv, PyObject *name, pn_coll **out)
+{
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes n;
+    pn_status s = pn_py_key(name, &scratch, &n) ? pn_kv_collection(kv, n, out) : PN_ERR_CALLBACK;
+    pn_buf_clear(&scratch);
+    return s;
+}
+
+/* The plan for one source document, made at its first node. */
+static pn_status plan_ref(adder *a, PyObject *ref_id, PyObject *node_metadata, Py_ssize_t *index)
+{
+    PyObject *known = PyDict_GetItemWithError(a->ref_index, ref_id);
+    if (known == NULL) {
+        PN_TRY(grow((void **)&a->refs, &a->ref_cap, a->ref_len, sizeof *a->refs));
+        ref_plan *r = &a->refs[a->ref_len];
+        *r = (ref_plan){.merged = NULL};
+        pn_buf_init(&r->id, &pn_alloc_system);
+        pn_buf_init(&r->metadata, &pn_alloc_system);
+        *index = (Py_ssize_t)a->ref_len++;
+        pn_buf scratch;
+        pn_buf_init(&scratch, &pn_alloc_system);
+        pn_bytes id;
+        pn_status s = pn_py_utf8(ref_id, &scratch, &id) ? pn_buf_append(&r->id, id.ptr, id.len) : PN_ERR_CALLBACK;
+        pn_buf_clear(&scratch);
+        PN_TRY(s);
+        pn_coll *refs;
+        pn_refdoc *info;
+        PN_TRY(collection(a->kv, a->names[2], &refs));
+        PN_TRY(settled_refdoc(refs, pn_buf_view(&r->id), &a->bin, &info));
+        if (info == NULL || pn_refdoc_metadata_is_empty(info)) {
+            r->merged = PyDict_New();
+            PN_FAIL_IF(r->merged == NULL, PN_ERR_CALLBACK);
+        }
+        PyObject *n = PyLong_FromSsize_t(*index);
+        int failed = n == NULL || PyDict_SetItem(a->ref_index, ref_id, n) < 0;
+        Py_XDECREF(n);
+        PN_FAIL_IF(failed, PN_ERR_CALLBACK);
+    } else {
+        *index = PyLong_AsSsize_t(known);
+    }
+    ref_plan *r = &a->refs[*index];
+    return r->merged != NULL && PyDict_Update(r->merged, node_metadata) < 0 ? PN_ERR_CALLBACK : PN_OK;
+}
+
+/* {"doc_hash": hash[, "ref_doc_id": ref]} */
+static pn_status put_meta(pn_buf *out, PyObject *hash, PyObject *ref_id)
+{
+    PN_TRY(PN_BUF_LIT(out, "{\"doc_hash\": "));
+    PN_TRY(pn_py_encode(hash, PN_ENCODE_IDENTITY, out));
+    if (ref_id != NULL) {
+        PN_TRY(PN_BUF_LIT(out, ", \"ref_doc_id\": "));
+        PN_TRY(pn_py_encode(ref_id, PN_ENCODE_IDENTITY, out));
+    }
+    return pn_buf_push(out, '}');
+}
+
+/* ValueError as the peer's when the node is there already and may not be replaced. Done
+ * for all nodes before anything is planned; touches collections as the peer does. */
+static pn_status check_new(adder *a, PyObject *node)
+{
+    pn_coll *nodes, *refs;
+    PyObject *id = pn_node_field(node, "id_");
+    PN_FAIL_IF(pn_node_plan(a->state, node) == NULL || id == NULL || !PyUnicode_CheckExact(id), PN_ERR_UNSUPPORTED);
+    PN_TRY(collection(a->kv, a->names[0], &nodes));
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes key;
+    bool ok = pn_py_key(id, &scratch, &key), there = ok && pn_coll_get(nodes, key) != NULL;
+    pn_buf_clear(&scratch);
+    if (there)
+        PyErr_Format(PyExc_ValueError, "node_id %U already exists. Set allow_update to True to overwrite.", id);
+    PN_FAIL_IF(!ok || there, PN_ERR_CALLBACK);
+    bool odd;
+    return pn_node_source(a->state, node, &odd) != NULL ? collection(a->kv, a->names[2], &refs) : PN_OK;
+}
+
+static pn_status encode_node(adder *a, PyObject *node, PyObject *id, PyObject *ref_id)
+{
+    PN_TRY(grow((void **)&a->entries, &a->cap, a->len, sizeof *a->entries));
+    if (a->chunk.len > CHUNK) PN_TRY(flush_chunk(a));
+    entry *e = &a->entries[a->len];
+    *e = (entry){.blob = a->blob_len, .ref = -1};
+    PyObject *plan = pn_node_plan(a->state, node);
+    PN_FAIL_IF(plan == NULL, PN_ERR_UNSUPPORTED);
+    e->node = a->chunk.len;
+    PN_TRY(pn_node_encode(a->state, plan, node, &a->chunk));
+    e->node_len = a->chunk.len - e->node;
+    PyObject *hash = PyObject_GetAttrString(node, "hash");
+    PN_FAIL_IF(hash == NULL, PN_ERR_CALLBACK);
+    e->meta = a->chunk.len;
+    pn_status s = PyUnicode_CheckExact(hash) ? put_meta(&a->chunk, hash, ref_id) : PN_ERR_UNSUPPORTED;
+    Py_DECREF(hash);
+    PN_TRY(s);
+    e->meta_len = a->chunk.len - e->meta;
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes key;
+    e->id = a->chunk.len;
+    s = pn_py_key(id, &scratch, &key) ? pn_buf_append(&a->chunk, key.ptr, key.len) : PN_ERR_CALLBACK;
+    e->id_len = a->chunk.len - e->id;
+    pn_buf_clear(&scratch);
+    return s;
+}
+
+static pn_status plan_node(adder *a, PyObject *node)
+{
+    PN_FAIL_IF(pn_node_plan(a->state, node) == NULL, PN_ERR_UNSUPPORTED);
+    PyObject *id = pn_node_field(node, "id_"), *metadata = pn_node_field(node, "metadata");
+    bool odd;
+    PyObject *source = pn_node_source(a->state, node, &odd);
+    PN_FAIL_IF(odd || id == NULL || !PyUnicode_CheckExact(id) || metadata == NULL || !PyDict_CheckExact(metadata),
+               PN_ERR_UNSUPPORTED);
+    PyObject *ref_id = source ? pn_node_field(source, "node_id") : NULL;
+    PN_FAIL_IF(source != NULL && (ref_id == NULL || !PyUnicode_CheckExact(ref_id)), PN_ERR_UNSUPPORTED);
+    pn_coll *refs;
+    if (source != NULL) PN_TRY(collection(a->kv, a->names[2], &refs)); /* the peer looks, and so creates it */
+    bool linked = ref_id != NULL && PyUnicode_GET_LENGTH(ref_id) > 0;
+    Py_INCREF(id);
+    Py_XINCREF(ref_id);
+    Py_INCREF(metadata);
+    pn_status s = encode_node(a, node, id, linked ? ref_id : NULL);
+    if (s == PN_OK && linked) s = plan_ref(a, ref_id, metadata, &a->entries[a->len].ref);
+    Py_DECREF(metadata);
+    Py_XDECREF(ref_id);
+    Py_DECREF(id);
+    if (s == PN_OK) a->len++;
+    return s;
+}
+
+static pn_status plan_metadata(adder *a)
+{
+    for (size_t i = 0; i < a->ref_len; i++) {
+        ref_plan *r = &a->refs[i];
+        if (r->merged == NULL) continue;
+        PN_TRY(pn_py_encode(r->merged, PN_ENCODE_IDENTITY, &r->metadata));
+        PN_TRY(pn_blob_take(&r->metadata, &r->blob));
+    }
+    return PN_OK;
+}
+
+/* From here on no Python code runs until everything is in place. */
+
+static pn_status put_text(pn_coll *coll, pn_bytes key, pn_blob *blob, size_t at, size_t len, uint8_t tag,
+                          pn_cell_bin *bin)
+{
+    PN_TRY(pn_cell_bin_reserve(bin, 1));
+    pn_cell old, cell = pn_cell_json(blob, (pn_bytes){pn_blob_view(blob).ptr + at, len}, true);
+    cell.tag = tag;
+    pn_status s = pn_coll_put(coll, key, blob, cell, &old);
+    if (s != PN_OK)
+        pn_cell_release(&cell, &pn_py_host);
+    else
+        pn_cell_bin_add(bin, old);
+    return s;
+}
+
+static pn_bytes entry_id(const adder *a, const entry *e)
+{
+    return (pn_bytes){pn_blob_view(a->blobs[e->blob]).ptr + e->id, e->id_len};
+}
+
+/* The info to add ids to: the one there is, or a new one in its place. */
+static pn_status open_refdoc(adder *a, pn_coll *refs, ref_plan *r, pn_refdoc **out)
+{
+    pn_bytes id = pn_buf_view(&r->id);
+    PN_TRY(pn_doc_refdoc(refs, id, &pn_alloc_system, out));
+    bool fresh = *out == NULL;
+    PN_FAIL_IF(fresh && r->merged == NULL, PN_ERR_UNSUPPORTED); /* another thread deleted it meanwhile */
+    if (fresh) {
+        PN_TRY(pn_cell_bin_reserve(&a->bin, 1));
+        PN_TRY(pn_refdoc_new(&pn_alloc_system, out));
+        pn_cell old, cell = {.kind = PN_CELL_REFDOC, .refdoc = *out};
+        pn_status s = pn_coll_put(refs, id, NULL, cell, &old);
+        if (s != PN_OK) {
+            pn_refdoc_free(*out, &pn_py_host);
+            return s;
+        }
+        pn_cell_bin_add(&a->bin, old);
+    }
+    if (r->merged != NULL && (fresh || pn_refdoc_metadata_is_empty(*out))) {
+        PN_TRY(pn_cell_bin_reserve(&a->bin, 1));
+        pn_cell_bin_add(&a->bin, (*out)->metadata);
+        (*out)->metadata = pn_cell_json(r->blob, pn_blob_view(r->blob), true);
+    }
+    return PN_OK;
+}
+
+static pn_status commit_refs(adder *a)
+{
+    if (a->ref_len == 0) return PN_OK;
+    pn_coll *refs;
+    PN_TRY(collection(a->kv, a->names[2], &refs));
+    pn_refdoc **infos = pn_alloc_zero(&pn_alloc_system, a->ref_len, sizeof *infos);
+    PN_FAIL_IF(infos == NULL, PN_ERR_NOMEM);
+    pn_status s = PN_OK;
+    for (size_t i = 0; s == PN_OK && i < a->ref_len; i++) s = open_refdoc(a, refs, &a->refs[i], &infos[i]);
+    for (size_t i = 0; s == PN_OK && i < a->len; i++) {
+        const entry *e = &a->entries[i];
+        void *unused;
+        bool added;
+        if (e->ref >= 0) s = pn_omap_put(&infos[e->ref]->ids, entry_id(a, e), a->blobs[e->blob], &unused, &added);
+    }
+    pn_alloc_put(&pn_alloc_system, infos);
+    return s;
+}
+
+static pn_status commit(adder *a)
+{
+    pn_coll *nodes, *metadata;
+    if (a->len == 0) return PN_OK;
+    if (a->store_text) {
+        PN_TRY(collection(a->kv, a->names[0], &nodes));
+        for (size_t i = 0; i < a->len; i++) {
+            const entry *e = &a->entries[i];
+            PN_TRY(put_text(nodes, entry_id(a, e), a->blobs[e->blob], e->node, e->node_len, PN_TAG_NODE, &a->bin));
+        }
+    }
+    PN_TRY(collection(a->kv, a->names[1], &metadata));
+    for (size_t i = 0; i < a->len; i++) {
+        const entry *e = &a->entries[i];
+        PN_TRY(put_text(metadata, entry_id(a, e), a->blobs[e->blob], e->meta, e->meta_len, PN_TAG_NONE, &a->bin));
+    }
+    return commit_refs(a);
+}
+
+static pn_status add_all(adder *a, PyObject *table, PyObject *docs)
+{
+    for (Py_ssize_t i = 0; !a->allow_update && i < PySequence_Fast_GET_SIZE(docs); i++)
+        PN_TRY(check_new(a, PySequence_Fast_GET_ITEM(docs, i)));
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(docs); i++) {
+        PyObject *node = Py_NewRef(PySequence_Fast_GET_ITEM(docs, i));
+        pn_status s = plan_node(a, node);
+        Py_DECREF(node);
+        PN_TRY(s);
+        PN_FAIL_IF(pn_py_kv(a->state, table) != a->kv, PN_ERR_UNSUPPORTED); /* surrendered by a node's own code */
+    }
+    if (a->chunk.len) PN_TRY(flush_chunk(a));
+    PN_TRY(plan_metadata(a));
+    return commit(a);
+}
+
+static void adder_clear(adder *a)
+{
+    for (size_t i = 0; i < a->blob_len; i++) pn_blob_unref(a->blobs[i]);
+    for (size_t i = 0; i < a->ref_len; i++) {
+        pn_buf_clear(&a->refs[i].id);
+        pn_buf_clear(&a->refs[i].metadata);
+        pn_blob_unref(a->refs[i].blob);
+        Py_XDECREF(a->refs[i].merged);
+    }
+    pn_alloc_put(&pn_alloc_system, a->blobs);
+    pn_alloc_put(&pn_alloc_system, a->refs);
+    pn_alloc_put(&pn_alloc_system, a->entries);
+    pn_buf_clear(&a->chunk);
+    Py_XDECREF(a->ref_index);
+    pn_cell_bin_empty(&a->bin, &pn_py_host);
+}
+
+static bool exact_names(PyObject *const names[3])
+{
+    return PyUnicode_CheckExact(names[0]) && PyUnicode_CheckExact(names[1]) && PyUnicode_CheckExact(names[2]);
+}
+
+static PyObject *doc_add(PyObject *module, PyObject *args)
+{
+    PyObject *table, *names[3], *docs;
+    int allow_update, store_text;
+    if (!PyArg_ParseTuple(args, "OUUUOpp:doc_add", &table, &names[0], &names[1], &names[2], &docs, &allow_update,
+                          &store_text))
+        return NULL;
+    pn_module_state *state = pn_state_of(module);
+    pn_kv *kv = pn_py_kv(state, table);
+    if (kv == NULL || state->node_plans == NULL || !exact_names(names)) Py_RETURN_FALSE;
+    if (!PyList_CheckExact(docs) && !PyTuple_CheckExact(docs)) Py_RETURN_FALSE;
+    adder a = {.state = state, .kv = kv, .names = {names[0], names[1], names[2]}, .allow_update = allow_update,
+               .store_text = store_text};
+    pn_buf_init(&a.chunk, &pn_alloc_system);
+    pn_cell_bin_init(&a.bin, &pn_alloc_system);
+    a.ref_index = PyDict_New();
+    pn_status s = a.ref_index ? add_all(&a, table, docs) : PN_ERR_CALLBACK;
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    adder_clear(&a);
+    PyErr_Restore(type, value, tb);
+    if (s == PN_ERR_UNSUPPORTED) {
+        PyErr_Clear();
+        Py_RETURN_FALSE;
+    }
+    return s == PN_OK ? Py_NewRef(Py_True) : pn_py_raise(s, NULL, NULL);
+}
+
+/* ---- deleting ---- */
+
+/* Settles what deleting this node looks at. */
+static pn_status settle_for_delete(pn_kv *kv, const pn_doc_names *names, pn_bytes id, pn_cell_bin *bin)
+{
+    pn_coll *metadata;
+    PN_TRY(pn_kv_collection(kv, names->metadata, &metadata));
+    pn_cell *cell = pn_coll_get(metadata, id);
+    PN_TRY(settle(cell, bin));
+    pn_buf ref;
+    pn_buf_init(&ref, &pn_alloc_system);
+    bool has;
+    pn_refdoc *info;
+    pn_coll *refs = pn_kv_find(kv, names->refs);
+    pn_status s = pn_doc_ref_of(cell, &ref, &has);
+    if (s == PN_OK && has && refs != NULL) s = settled_refdoc(refs, pn_buf_view(&ref), bin, &info);
+    pn_buf_clear(&ref);
+    return s;
+}
+
+static PyObject *doc_delete(PyObject *module, PyObject *args)
+{
+    PyObject *table, *objects[4];
+    if (!PyArg_ParseTuple(args, "OUUUO:doc_delete", &table, &objects[0], &objects[1], &objects[2], &objects[3])) return NULL;
+    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
+    if (kv == NULL || !exact_names(objects) || !PyUnicode_CheckExact(objects[3])) Py_RETURN_NOTIMPLEMENTED;
+    pn_buf scratch[4];
+    pn_bytes text[4];
+    bool ok = true, existed = false;
+    for (int i = 0; i < 4; i++) {
+        pn_buf_init(&scratch[i], &pn_alloc_system);
+        ok = ok && pn_py_key(objects[i], &scratch[i], &text[i]);
+    }
+    pn_cell_bin bin;
+    pn_cell_bin_init(&bin, &pn_alloc_system);
+    pn_status s = PN_ERR_CALLBACK;
+    if (ok) {
+        pn_doc_names names = {text[0], text[1], text[2]};
+        s = settle_for_delete(kv, &names, text[3], &bin);
+        if (s == PN_OK) s = pn_doc_delete(kv, &names, text[3], &bin, &existed);
+    }
+    for (int i = 0; i < 4; i++) pn_buf_clear(&scratch[i]);
+    pn_cell_bin_empty(&bin, &pn_py_host);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
+    return s == PN_OK ? PyBool_FromLong(existed) : pn_py_raise(s, NULL, NULL);
+}
+
+/* ---- reading ---- */
+
+/* Parses (table, collection, key) and finds the cell; *cell NULL when absent. Touches the
+ * collection. Returns false for "take the other way" or an exception. */
+static bool find_cell(PyObject *module, PyObject *table, PyObject *name, PyObject *key, pn_coll **coll, pn_cell **cell)
+{
+    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
+    if (kv == NULL || !PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(key)) return false;
+    pn_status s = collection(kv, name, coll);
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes k;
+    bool ok = s == PN_OK && pn_py_key(key, &scratch, &k);
+    if (ok) *cell = pn_coll_get(*coll, k);
+    pn_buf_clear(&scratch);
+    if (!ok && !PyErr_Occurred()) pn_py_raise(s, NULL, NULL);
+    return ok;
+}
+
+static bool is_container(PyObject *v) { return PyDict_Check(v) || PyList_Check(v); }
+
+static bool holds_container(PyObject *dict)
+{
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(dict, &pos, &key, &value))
+        if (is_container(value)) return true;
+    return false;
+}
+
+/* Whether a RelatedNodeInfo's dict (or a list of them) has something nested in its metadata. */
+static bool relation_shares(PyObject *info)
+{
+    if (PyList_Check(info)) {
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(info); i++)
+            if (relation_shares(PyList_GET_ITEM(info, i))) return true;
+        return false;
+    }
+    PyObject *metadata = PyDict_Check(info) ? PyDict_GetItemString(info, "metadata") : NULL;
+    return metadata != NULL && PyDict_Check(metadata) && holds_container(metadata);
+}
+
+static bool field_shares(PyObject *name, PyObject *value)
+{
+    static const char *const copied[] = {"excluded_embed_metadata_keys", "excluded_llm_metadata_keys", "embedding",
+                                         "text_embedding", "text_resource", "image_resource", "audio_resource",
+                                         "video_resource"};
+    if (!is_container(value)) return false;
+    if (!PyUnicode_Check(name)) return true;
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
+        if (PyUnicode_CompareWithASCIIString(name, copied[i]) == 0) return false;
+    if (!PyDict_Check(value)) return true;
+    if (PyUnicode_CompareWithASCIIString(name, "metadata") == 0) return holds_container(value);
+    if (PyUnicode_CompareWithASCIIString(name, "relationships") != 0) return true;
+    PyObject *key, *info;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(value, &pos, &key, &info))
+        if (relation_shares(info)) return true;
+    return false;
+}
+
+/* A node built from this entry would share a part of it with the store: validation
+ * copies the containers it knows but keeps what is nested in metadata. */
+bool pn_py_node_shares(PyObject *entry_dict)
+{
+    PyObject *data = PyDict_Check(entry_dict) ? PyDict_GetItemString(entry_dict, "__data__") : NULL;
+    if (data == NULL || !PyDict_Check(data)) return true;
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(data, &pos, &key, &value))
+        if (field_shares(key, value)) return true;
+    return false;
+}
+
+static bool struct_shares(PyObject *entry_dict)
+{
+    PyObject *data = PyDict_Check(entry_dict) ? PyDict_GetItemString(entry_dict, "__data__") : NULL;
+    return data == NULL || is_container(data);
+}
+
+static PyObject *copy_of(PyObject *live)
+{
+    return PyDict_CheckExact(live) ? PyDict_Copy(live) : PyObject_CallMethod(live, "copy", NULL);
+}
+
+/* What kv.get would give, without promoting the cell where nobody could tell. */
+static PyObject *internal_value(pn_cell *cell, bool (*shares)(PyObject *))
+{
+    PyObject *live = NULL;
+    if (cell->kind == PN_CELL_JSON) {
+        PyObject *value = pn_py_cell_value(cell);
+        if (value == NULL || (PyDict_Check(value) && !shares(value))) return value;
+        Py_DECREF(value);
+    }
+    live = pn_py_promote(cell);
+    if (live == NULL) return NULL;
+    Py_INCREF(live);
+    PyObject *copy = copy_of(live);
+    Py_DECREF(live);
+    return copy;
+}
+
+static PyObject *entry_get(PyObject *module, PyObject *args, const char *format, bool (*shares)(PyObject *))
+{
+    PyObject *table, *name, *key;
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!PyArg_ParseTuple(args, format, &table, &name, &key)) return NULL;
+    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    return cell ? internal_value(cell, shares) : Py_NewRef(Py_None);
+}
+
+static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(module, args, "OOO:doc_get", pn_py_node_shares); }
+
+static PyObject *struct_get(PyObject *module, PyObject *args)
+{
+    return entry_get(module, args, "OOO:struct_get", struct_shares);
+}
+
+/* A member of a metadata entry: a new reference, NULL without an exception when the cell
+ * is not plain text. */
+static PyObject *meta_member(const pn_cell *cell, const char *name)
+{
+    if (cell->kind != PN_CELL_JSON) return NULL;
+    pn_json_span value;
+    pn_status s = pn_doc_member(pn_cell_span(cell), (pn_bytes){(const uint8_t *)name, strlen(name)}, &value);
+    if (s == PN_ERR_NOT_FOUND) return Py_NewRef(Py_None);
+    if (s != PN_OK || value.type == PN_JSON_OBJECT || value.type == PN_JSON_ARRAY) return NULL;
+    return pn_py_decode((pn_bytes){value.ptr, value.len});
+}
+
+static PyObject *doc_meta(PyObject *module, PyObject *args)
+{
+    PyObject *table, *coll_name, *key;
+    const char *member;
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!PyArg_ParseTuple(args, "OOOs:doc_meta", &table, &coll_name, &key, &member)) return NULL;
+    if (find_cell(module, table, coll_name, key, &coll, &cell)) {
+        PyObject *value = cell ? meta_member(cell, member) : Py_NewRef(Py_None);
+        if (value != NULL) return value;
+    }
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+}
+
+static PyObject *doc_set_hash(PyObject *module, PyObject *args)
+{
+    PyObject *table, *name, *key, *hash;
+    if (!PyArg_ParseTuple(args, "OOOO:doc_set_hash", &table, &name, &key, &hash)) return NULL;
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!PyUnicode_CheckExact(hash)) Py_RETURN_FALSE;
+    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    pn_buf out, scratch;
+    pn_buf_init(&out, &pn_alloc_system);
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_cell_bin bin;
+    pn_cell_bin_init(&bin, &pn_alloc_system);
+    pn_blob *blob = NULL;
+    pn_bytes id = {NULL, 0};
+    size_t meta_len = 0;
+    pn_status s = put_meta(&out, hash, NULL);
+    if (s == PN_OK) s = pn_py_key(key, &scratch, &id) ? PN_OK : PN_ERR_CALLBACK;
+    if (s == PN_OK) {
+        meta_len = out.len;
+        s = pn_buf_append(&out, id.ptr, id.len);
+    }
+    if (s == PN_OK) s = pn_blob_take(&out, &blob);
+    if (s == PN_OK)
+        s = put_text(coll, (pn_bytes){pn_blob_view(blob).ptr + meta_len, id.len}, blob, 0, meta_len, PN_TAG_NONE, &bin);
+    pn_blob_unref(blob);
+    pn_buf_clear(&out);
+    pn_buf_clear(&scratch);
+    pn_cell_bin_empty(&bin, &pn_py_host);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_FALSE;
+    return s == PN_OK ? Py_NewRef(Py_True) : pn_py_raise(s, NULL, NULL);
+}
+
+/* doc_hash of a metadata cell; NULL without an exception: not of a known kind. */
+static PyObject *cell_hash(const pn_cell *cell)
+{
+    if (cell->kind != PN_CELL_LIVE) return meta_member(cell, "doc_hash");
+    PyObject *live = cell->live;
+    if (!PyDict_CheckExact(live)) return NULL;
+    PyObject *hash = PyDict_GetItemString(live, "doc_hash");
+    return Py_NewRef(hash ? hash : Py_None);
+}
+
+static PyObject *all_hashes(const pn_coll *coll)
+{
+    PyObject *dict = PyDict_New();
+    size_t pos = 0;
+    pn_bytes key;
+    void *cell;
+    while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
+        PyObject *hash = cell_hash(cell);
+        if (hash == NULL || (hash != Py_None && !PyUnicode_CheckExact(hash))) {
+            Py_XDECREF(hash);
+            Py_DECREF(dict);
+            return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+        }
+        if (hash != Py_None && PyUnicode_GET_LENGTH(hash) > 0) {
+            PyObject *id = pn_py_str(key);
+            if (id == NULL || PyDict_SetItem(dict, hash, id) < 0) Py_CLEAR(dict);
+            Py_XDECREF(id);
+        }
+        Py_DECREF(hash);
+    }
+    return dict;
+}
+
+static PyObject *doc_hashes(PyObject *module, PyObject *args)
+{
+    PyObject *table, *name;
+    if (!PyArg_ParseTuple(args, "OO:doc_hashes", &table, &name)) return NULL;
+    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
+    if (kv == NULL || !PyUnicode_CheckExact(name)) Py_RETURN_NOTIMPLEMENTED;
+    pn_coll *coll;
+    pn_status s = collection(kv, name, &coll);
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
+    int gc = pn_gc_pause();
+    PyObject *dict = all_hashes(coll);
+    pn_gc_resume(gc);
+    return dict;
+}
+
+/* (node ids, the stored metadata dict itself) */
+static PyObject *info_pair(pn_refdoc *r)
+{
+    int gc = pn_gc_pause();
+    PyObject *metadata = pn_py_promote(&r->metadata);
+    Py_XINCREF(metadata);
+    PyObject *ids = metadata ? pn_py_key_list(&r->ids) : NULL;
+    PyObject *pair = ids ? PyTuple_Pack(2, ids, metadata) : NULL;
+    Py_XDECREF(ids);
+    Py_XDECREF(metadata);
+    pn_gc_resume(gc);
+    return pair;
+}
+
+static PyObject *doc_ref_info(PyObject *module, PyObject *args)
+{
+    PyObject *table, *name, *key;
+    if (!PyArg_ParseTuple(args, "OOO:doc_ref_info", &table, &name, &key)) return NULL;
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes id;
+    pn_refdoc *info = NULL;
+    pn_status s = pn_py_key(key, &scratch, &id) ? pn_doc_refdoc(coll, id, &pn_alloc_system, &info) : PN_ERR_CALLBACK;
+    pn_buf_clear(&scratch);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
+    return info ? info_pair(info) : Py_NewRef(Py_None);
+}
+
+static PyMethodDef functions[] = {
+    {"doc_add", doc_add, METH_VARARGS,
+     "doc_add(table, nodes, metadata, refs, docs, allow_update, store_text) -> bool: False: take the peer's way."},
+    {"doc_delete", doc_delete, METH_VARARGS, "doc_delete(table, nodes, metadata, refs, id) -> bool | NotImplemented"},
+    {"doc_get", doc_get, METH_VARARGS, "doc_get(table, nodes, id) -> dict | None | NotImplemented"},
+    {"struct_get", struct_get, METH_VARARGS, "struct_get(table, collection, id) -> dict | None | NotImplemented"},
+    {"doc_meta", doc_meta, METH_VARARGS, "doc_meta(table, metadata, id, member) -> value | None | NotImplemented"},
+    {"doc_set_hash", doc_set_hash, METH_VARARGS, "doc_set_hash(table, metadata, id, hash) -> bool"},
+    {"doc_hashes", doc_hashes, METH_VARARGS, "doc_hashes(table, metadata) -> {hash: id} | NotImplemented"},
+    {"doc_ref_info", doc_ref_info, METH_VARARGS,
+     "doc_ref_info(table, refs, id) -> (node ids, metadata) | None | NotImplemented"},
+    {NULL, NULL, 0, NULL},
+};
+
+int pn_py_add_docs(PyObject *module) { return PyModule_AddFunctions(module, functions); }

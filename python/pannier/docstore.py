@@ -1,0 +1,397 @@
+"""The document store: LlamaIndex's ``KVDocumentStore`` and ``SimpleDocumentStore``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Dict, List, Optional, Sequence
+
+import fsspec
+from llama_index.core.schema import BaseNode
+from llama_index.core.storage.docstore.keyval_docstore import KVDocumentStore as PeerKVDocumentStore
+from llama_index.core.storage.docstore.simple_docstore import SimpleDocumentStore as PeerSimpleDocumentStore
+from llama_index.core.storage.docstore.types import (
+    DEFAULT_PERSIST_DIR,
+    DEFAULT_PERSIST_FNAME,
+    DEFAULT_PERSIST_PATH,
+    RefDocInfo,
+)
+from llama_index.core.storage.docstore.utils import json_to_doc
+from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, BaseKVStore
+from llama_index.core.utils import concat_dirs
+
+from pannier import _core
+from pannier._nodeplan import ensure_plans
+from pannier._views import LiveMapping, checked_iter
+from pannier.kvstore import SimpleKVStore
+
+
+class LazyDocs(LiveMapping):
+    """``docs`` of a document store: a snapshot, node id -> node.
+
+    A node is built when it is first asked for, and the same object is handed out from
+    then on. Later changes of the store do not show; changing the mapping does not
+    change the store.
+    """
+
+    __slots__ = ("_snapshot", "_slots")
+
+    def __init__(self, snapshot: Any) -> None:
+        keys = snapshot.keys()
+        self._snapshot = snapshot
+        # id -> index of an entry that is not built yet, or the node
+        self._slots: Dict[str, Any] = dict(zip(keys, range(len(keys))))
+        for i in snapshot.live():
+            self._slots[keys[i]] = json_to_doc(snapshot.value(i))
+
+    def __getitem__(self, key: str) -> BaseNode:
+        slot = self._slots[key]
+        if type(slot) is int:
+            slot = self._slots[key] = json_to_doc(self._snapshot.value(slot))
+        return slot
+
+    def __setitem__(self, key: str, node: Any) -> None:
+        self._slots[key] = node
+
+    def __delitem__(self, key: str) -> None:
+        del self._slots[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return checked_iter(list(self._slots), self.__len__)
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._slots
+
+
+class _DocumentStoreMethods:
+    """The methods that differ from the peer's: fast ways on a native key-value store.
+
+    They apply when the store's class and its key-value store's are exactly pannier's;
+    a subclass may have overridden something, so it gets the peer's own methods.
+    """
+
+    _kvstore: Any
+    _node_collection: str
+    _metadata_collection: str
+    _ref_doc_collection: str
+
+    def _fast(self) -> bool:
+        return type(self) in _EXACT and type(self._kvstore) is SimpleKVStore
+
+    @property
+    def docs(self) -> Any:
+        """All nodes: a mapping of node id -> node.
+
+        Returns:
+            A snapshot that builds each node on first access (:class:`LazyDocs`).
+        """
+        if self._fast():
+            snapshot = _core.doc_snapshot(self._kvstore, self._node_collection)
+            if snapshot is not None:
+                return LazyDocs(snapshot)
+        return super().docs  # type: ignore[misc]
+
+    def add_documents(
+        self,
+        docs: Sequence[BaseNode],
+        allow_update: bool = True,
+        batch_size: Optional[int] = None,
+        store_text: bool = True,
+    ) -> None:
+        """Adds nodes.
+
+        Args:
+            docs (Sequence[BaseNode]): the nodes.
+            allow_update (bool): whether a node whose id is there already is replaced.
+            batch_size (int | None): accepted for compatibility; any value is fine.
+            store_text (bool): whether the nodes themselves are stored, or only their
+                hashes and the link to their source.
+
+        Raises:
+            ValueError: a node is there already and ``allow_update`` is False. Nothing
+                has changed then (the peer has changed the sources' infos).
+        """
+        if self._fast():
+            ensure_plans()
+            names = (self._node_collection, self._metadata_collection, self._ref_doc_collection)
+            if _core.doc_add(self._kvstore, *names, docs, allow_update, store_text):
+                return
+        super().add_documents(docs, allow_update, batch_size, store_text)  # type: ignore[misc]
+
+    async def async_add_documents(
+        self,
+        docs: Sequence[BaseNode],
+        allow_update: bool = True,
+        batch_size: Optional[int] = None,
+        store_text: bool = True,
+    ) -> None:
+        """As :meth:`add_documents`."""
+        if self._fast():
+            self.add_documents(docs, allow_update, batch_size, store_text)
+        else:
+            await super().async_add_documents(docs, allow_update, batch_size, store_text)  # type: ignore[misc]
+
+    def get_document(self, doc_id: str, raise_error: bool = True) -> Optional[BaseNode]:
+        """The node with that id.
+
+        Raises:
+            ValueError: "doc_id X not found." unless ``raise_error`` is False (then None).
+        """
+        if self._fast():
+            entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
+            if entry is None and not raise_error:
+                return None
+            if entry is not None and entry is not NotImplemented:
+                return json_to_doc(entry)
+        return super().get_document(doc_id, raise_error)  # type: ignore[misc]
+
+    async def aget_document(self, doc_id: str, raise_error: bool = True) -> Optional[BaseNode]:
+        """As :meth:`get_document`."""
+        if self._fast():
+            return self.get_document(doc_id, raise_error)
+        return await super().aget_document(doc_id, raise_error)  # type: ignore[misc]
+
+    def document_exists(self, doc_id: str) -> bool:
+        """Whether there is a node with that id."""
+        if self._fast() and type(doc_id) is str and self._kvstore._plain() is None:
+            self._kvstore._create(self._node_collection)
+            return self._kvstore._has(self._node_collection, doc_id)
+        return super().document_exists(doc_id)  # type: ignore[misc]
+
+    async def adocument_exists(self, doc_id: str) -> bool:
+        """As :meth:`document_exists`."""
+        if self._fast():
+            return self.document_exists(doc_id)
+        return await super().adocument_exists(doc_id)  # type: ignore[misc]
+
+    # ---- sources ----
+
+    def _remove_legacy_info(self, ref_doc_info_dict: dict) -> RefDocInfo:
+        # The peer hands out the stored list: deleting while looping over it skips
+        # entries, and a refused add leaves it changed. A copy has neither fault.
+        info = super()._remove_legacy_info(ref_doc_info_dict)  # type: ignore[misc]
+        info.node_ids = list(info.node_ids)
+        return info
+
+    def get_ref_doc_info(self, ref_doc_id: str) -> Optional[RefDocInfo]:
+        """The ids of the nodes that came from a source document, and its metadata.
+
+        Returns:
+            RefDocInfo | None: ``node_ids`` is a copy (the peer's is the stored list).
+        """
+        if self._fast():
+            info = _core.doc_ref_info(self._kvstore, self._ref_doc_collection, ref_doc_id)
+            if info is not NotImplemented:
+                return None if info is None else RefDocInfo(node_ids=info[0], metadata=info[1])
+        return super().get_ref_doc_info(ref_doc_id)  # type: ignore[misc]
+
+    async def aget_ref_doc_info(self, ref_doc_id: str) -> Optional[RefDocInfo]:
+        """As :meth:`get_ref_doc_info`."""
+        if self._fast():
+            return self.get_ref_doc_info(ref_doc_id)
+        return await super().aget_ref_doc_info(ref_doc_id)  # type: ignore[misc]
+
+    def get_all_ref_doc_info(self) -> Optional[Dict[str, RefDocInfo]]:
+        """``{ref_doc_id: RefDocInfo}`` of all source documents."""
+        if self._fast() and self._kvstore._plain() is None:
+            self._kvstore._create(self._ref_doc_collection)
+            infos = {}
+            for key in self._kvstore._keys(self._ref_doc_collection):
+                pair = _core.doc_ref_info(self._kvstore, self._ref_doc_collection, key)
+                if pair is NotImplemented or pair is None:
+                    break
+                infos[key] = RefDocInfo(node_ids=pair[0], metadata=pair[1])
+            else:
+                return infos
+        return super().get_all_ref_doc_info()  # type: ignore[misc]
+
+    async def aget_all_ref_doc_info(self) -> Optional[Dict[str, RefDocInfo]]:
+        """As :meth:`get_all_ref_doc_info`."""
+        if self._fast():
+            return self.get_all_ref_doc_info()
+        return await super().aget_all_ref_doc_info()  # type: ignore[misc]
+
+    # ---- deleting ----
+
+    def delete_document(self, doc_id: str, raise_error: bool = True) -> None:
+        """Deletes a node; its source's info goes with the last of its nodes.
+
+        Raises:
+            ValueError: "doc_id X not found." unless ``raise_error`` is False.
+        """
+        if self._fast():
+            names = (self._node_collection, self._metadata_collection, self._ref_doc_collection)
+            existed = _core.doc_delete(self._kvstore, *names, doc_id)
+            if existed is not NotImplemented:
+                if not existed and raise_error:
+                    raise ValueError(f"doc_id {doc_id} not found.")
+                return
+        super().delete_document(doc_id, raise_error)  # type: ignore[misc]
+
+    async def _aremove_from_ref_doc_node(self, doc_id: str) -> None:
+        # The peer looks the info up under the node's id instead of its source's, so it
+        # leaves the deleted id listed.
+        ref_doc_id = await self._aget_ref_doc_id(doc_id)  # type: ignore[attr-defined]
+        if ref_doc_id is None:
+            return
+        info = await self.aget_ref_doc_info(ref_doc_id)
+        if info is None:
+            return
+        if doc_id in info.node_ids:
+            info.node_ids.remove(doc_id)
+        if info.node_ids:
+            await self._kvstore.aput(ref_doc_id, info.to_dict(), collection=self._ref_doc_collection)
+        else:
+            await self._kvstore.adelete(ref_doc_id, collection=self._metadata_collection)
+            await self._kvstore.adelete(ref_doc_id, collection=self._node_collection)
+            await self._kvstore.adelete(ref_doc_id, collection=self._ref_doc_collection)
+
+    async def adelete_document(self, doc_id: str, raise_error: bool = True) -> None:
+        """As :meth:`delete_document`, the source's info included (the peer forgets it)."""
+        if self._fast():
+            self.delete_document(doc_id, raise_error)
+            return
+        # one after the other: the info is found through the metadata that goes last
+        await self._aremove_from_ref_doc_node(doc_id)
+        existed = await self._kvstore.adelete(doc_id, collection=self._node_collection)
+        await self._kvstore.adelete(doc_id, collection=self._metadata_collection)
+        if not existed and raise_error:
+            raise ValueError(f"doc_id {doc_id} not found.")
+
+    # ---- hashes ----
+
+    def set_document_hash(self, doc_id: str, doc_hash: str) -> None:
+        """Stores the hash of a document (replacing its metadata entry, as the peer does)."""
+        if not (self._fast() and _core.doc_set_hash(self._kvstore, self._metadata_collection, doc_id, doc_hash)):
+            super().set_document_hash(doc_id, doc_hash)  # type: ignore[misc]
+
+    async def aset_document_hash(self, doc_id: str, doc_hash: str) -> None:
+        """As :meth:`set_document_hash`."""
+        if self._fast():
+            self.set_document_hash(doc_id, doc_hash)
+        else:
+            await super().aset_document_hash(doc_id, doc_hash)  # type: ignore[misc]
+
+    def get_document_hash(self, doc_id: str) -> Optional[str]:
+        """The stored hash of a document, or None."""
+        if self._fast():
+            found = _core.doc_meta(self._kvstore, self._metadata_collection, doc_id, "doc_hash")
+            if found is not NotImplemented:
+                return found
+        return super().get_document_hash(doc_id)  # type: ignore[misc]
+
+    async def aget_document_hash(self, doc_id: str) -> Optional[str]:
+        """As :meth:`get_document_hash`."""
+        if self._fast():
+            return self.get_document_hash(doc_id)
+        return await super().aget_document_hash(doc_id)  # type: ignore[misc]
+
+    def _get_ref_doc_id(self, doc_id: str) -> Optional[str]:
+        if self._fast():
+            found = _core.doc_meta(self._kvstore, self._metadata_collection, doc_id, "ref_doc_id")
+            if found is not NotImplemented:
+                return found
+        return super()._get_ref_doc_id(doc_id)  # type: ignore[misc]
+
+    def get_all_document_hashes(self) -> Dict[str, str]:
+        """``{hash: document id}``; of several documents with one hash, the last."""
+        if self._fast():
+            hashes = _core.doc_hashes(self._kvstore, self._metadata_collection)
+            if hashes is not NotImplemented:
+                return hashes
+        return super().get_all_document_hashes()  # type: ignore[misc]
+
+    async def aget_all_document_hashes(self) -> Dict[str, str]:
+        """As :meth:`get_all_document_hashes`."""
+        if self._fast():
+            return self.get_all_document_hashes()
+        return await super().aget_all_document_hashes()  # type: ignore[misc]
+
+
+class KVDocumentStore(_DocumentStoreMethods, PeerKVDocumentStore):
+    """Document store over any key-value store; fast on a native pannier one.
+
+    A drop-in for ``llama_index.core.storage.docstore.keyval_docstore.KVDocumentStore``.
+
+    Args:
+        kvstore (BaseKVStore): where the three collections live.
+        namespace (str | None): prefix of the collections, default ``"docstore"``.
+        batch_size (int): handed to a foreign key-value store's ``put_all``.
+        node_collection_suffix, ref_doc_collection_suffix, metadata_collection_suffix
+            (str | None): default ``"/data"``, ``"/ref_doc_info"``, ``"/metadata"``.
+    """
+
+
+class SimpleDocumentStore(_DocumentStoreMethods, PeerSimpleDocumentStore):
+    """In-memory document store, persisted as one JSON file.
+
+    A drop-in for ``llama_index.core.storage.docstore.SimpleDocumentStore``.
+
+    Args:
+        simple_kvstore (SimpleKVStore | None): default a new pannier one.
+        namespace (str | None): prefix of the collections, default ``"docstore"``.
+        batch_size (int): kept for compatibility.
+    """
+
+    def __init__(
+        self,
+        simple_kvstore: Optional[BaseKVStore] = None,
+        namespace: Optional[str] = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> None:
+        PeerKVDocumentStore.__init__(
+            self,
+            simple_kvstore or SimpleKVStore(),
+            namespace=namespace,
+            batch_size=batch_size,
+        )
+
+    @classmethod
+    def from_persist_dir(
+        cls,
+        persist_dir: str = DEFAULT_PERSIST_DIR,
+        namespace: Optional[str] = None,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> "SimpleDocumentStore":
+        """Loads ``docstore.json`` from a directory; errors as :meth:`from_persist_path`."""
+        join = os.path.join if fs is None else concat_dirs
+        return cls.from_persist_path(join(persist_dir, DEFAULT_PERSIST_FNAME), namespace=namespace, fs=fs)
+
+    @classmethod
+    def from_persist_path(
+        cls,
+        persist_path: str,
+        namespace: Optional[str] = None,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> "SimpleDocumentStore":
+        """Loads a document store from a file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CorruptStoreError: (a json.JSONDecodeError) not JSON; names file and place.
+        """
+        return cls(SimpleKVStore.from_persist_path(persist_path, fs=fs), namespace)
+
+    @classmethod
+    def from_dict(cls, save_dict: dict, namespace: Optional[str] = None) -> "SimpleDocumentStore":
+        """A store over the given collections (inner dicts are shared)."""
+        return cls(SimpleKVStore.from_dict(save_dict), namespace)
+
+    def _pn_encode(self) -> Optional[Any]:
+        """The file's bytes, or None when the key-value store is not pannier's."""
+        return self._kvstore._pn_encode("docstore") if isinstance(self._kvstore, SimpleKVStore) else None
+
+    def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
+        """Writes the store to a file, atomically. Errors as ``SimpleKVStore.persist``."""
+        super().persist(persist_path, fs=fs)
+
+
+_EXACT = frozenset({KVDocumentStore, SimpleDocumentStore})
+
+__all__: List[str] = ["KVDocumentStore", "LazyDocs", "SimpleDocumentStore"]

@@ -1,0 +1,259 @@
+"""The index store: LlamaIndex's ``KVIndexStore`` and ``SimpleIndexStore``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+import fsspec
+from llama_index.core.data_structs.data_structs import (
+    KG,
+    EmptyIndexStruct,
+    IndexDict,
+    IndexGraph,
+    IndexList,
+    IndexLPG,
+    IndexStruct,
+    KeywordTable,
+    MultiModelIndexDict,
+)
+from llama_index.core.data_structs.document_summary import IndexDocumentSummary
+from llama_index.core.data_structs.registry import INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS
+from llama_index.core.storage.index_store.keyval_index_store import KVIndexStore as PeerKVIndexStore
+from llama_index.core.storage.index_store.simple_index_store import SimpleIndexStore as PeerSimpleIndexStore
+from llama_index.core.storage.index_store.types import (
+    DEFAULT_PERSIST_DIR,
+    DEFAULT_PERSIST_FNAME,
+    DEFAULT_PERSIST_PATH,
+)
+from llama_index.core.storage.index_store.utils import index_struct_to_json, json_to_index_struct
+from llama_index.core.storage.kvstore.types import BaseKVStore
+from llama_index.core.utils import concat_dirs
+
+from pannier import _core
+from pannier.kvstore import SimpleKVStore
+
+_CLASSES = (
+    KG,
+    EmptyIndexStruct,
+    IndexDict,
+    IndexDocumentSummary,
+    IndexGraph,
+    IndexList,
+    IndexLPG,
+    KeywordTable,
+    MultiModelIndexDict,
+)
+
+# class -> (type text, field names), for classes whose to_json the core prints alike;
+# filled, and checked against the installed class, on first use of each
+_plans: Dict[type, Optional[Tuple[str, Tuple[str, ...]]]] = {}
+
+
+def _sample(cls: type) -> Any:
+    """A struct of that class with something in every field."""
+    struct = cls(index_id="i\u00fc", summary='s"\n')
+    fill: Dict[str, Any] = {
+        "nodes": ["a", "b"],
+        "nodes_dict": {"a": "b", "\u00e9": "c"},
+        "doc_id_dict": {"a": ["b"]},
+        "embeddings_dict": {"a": [0.5, -0.0]},
+        "embedding_dict": {"a": [1e-7]},
+        "all_nodes": {0: "a", 12: "b"},
+        "root_nodes": {3: "a"},
+        "node_id_to_children_ids": {"a": ["b", "c"]},
+        "table": {"k": {"a"}, "l": {"x", "y", "z"}},
+        "rel_map": {"a": [["b", "c"]]},
+        "summary_id_to_node_ids": {"a": ["b"]},
+        "node_id_to_summary_id": {"a": "b"},
+        "doc_id_to_summary_id": {"a": "b"},
+    }
+    for field in dataclasses.fields(cls):
+        if field.name in fill:
+            setattr(struct, field.name, fill[field.name])
+    return struct
+
+
+def _plan(cls: type) -> Optional[Tuple[str, Tuple[str, ...]]]:
+    try:
+        return _plans[cls]
+    except KeyError:
+        plan = None
+        if cls in _CLASSES:
+            names = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+            sample = _sample(cls)
+            try:
+                text = _core.struct_text(vars(sample), names)
+                if text is not None and bytes(text) == sample.to_json().encode():
+                    plan = (str(cls.get_type().value), names)  # type: ignore[attr-defined]
+            except Exception:  # an installed class unlike the known one: its own way
+                plan = None
+        _plans[cls] = plan
+        return plan
+
+
+_BUILDERS = {
+    "vector_store": (IndexDict, {"index_id", "summary", "nodes_dict", "doc_id_dict", "embeddings_dict"}),
+    "list": (IndexList, {"index_id", "summary", "nodes"}),
+}
+
+
+def _strings(values: Any) -> bool:
+    return all(type(v) is str for v in values)
+
+
+def _build(entry: Dict[str, Any]) -> Any:
+    """The struct of an entry, as the peer's ``json_to_index_struct`` gives.
+
+    The two structs that grow with the number of nodes are built without
+    dataclasses_json, which looks at the type of every item.
+    """
+    kind, text = entry.get("__type__"), entry.get("__data__")
+    known = _BUILDERS.get(kind) if isinstance(kind, str) and type(text) is str else None
+    if known is None or INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS.get(kind) is not known[0]:
+        return json_to_index_struct(entry)
+    data = json.loads(text)
+    cls, names = known
+    if type(data) is not dict or data.keys() != names or type(data["index_id"]) is not str:
+        return json_to_index_struct(entry)
+    if data["summary"] is not None and type(data["summary"]) is not str:
+        return json_to_index_struct(entry)
+    if cls is IndexDict:
+        plain = type(data["nodes_dict"]) is dict and _strings(data["nodes_dict"].values())
+        plain = plain and data["doc_id_dict"] == {} and data["embeddings_dict"] == {}
+    else:
+        plain = type(data["nodes"]) is list and _strings(data["nodes"])
+    return cls(**data) if plain else json_to_index_struct(entry)
+
+
+class _IndexStoreMethods:
+    _kvstore: Any
+    _collection: str
+
+    def _fast(self) -> bool:
+        return type(self) in _EXACT and type(self._kvstore) is SimpleKVStore
+
+    def add_index_struct(self, index_struct: IndexStruct) -> None:
+        """Stores a snapshot of the struct under its ``index_id``."""
+        plan = _plan(type(index_struct)) if self._fast() else None
+        if plan is not None:
+            fields = vars(index_struct)
+            if _core.struct_put(self._kvstore, self._collection, index_struct.index_id, plan[0], fields, plan[1]):
+                return
+        self._kvstore.put(index_struct.index_id, index_struct_to_json(index_struct), collection=self._collection)
+
+    async def async_add_index_struct(self, index_struct: IndexStruct) -> None:
+        """As :meth:`add_index_struct`."""
+        if self._fast():
+            self.add_index_struct(index_struct)
+        else:
+            await super().async_add_index_struct(index_struct)  # type: ignore[misc]
+
+    def get_index_struct(self, struct_id: Optional[str] = None) -> Optional[IndexStruct]:
+        """A fresh struct, or None if there is none with that id.
+
+        Args:
+            struct_id (str | None): None: there must be exactly one struct.
+
+        Raises:
+            AssertionError: ``struct_id`` is None and there is not exactly one struct.
+            KeyError: the struct's type is not registered.
+        """
+        if self._fast() and struct_id is not None:
+            entry = _core.struct_get(self._kvstore, self._collection, struct_id)
+            if entry is None:
+                return None
+            if entry is not NotImplemented:
+                return _build(entry)
+        return super().get_index_struct(struct_id)  # type: ignore[misc]
+
+    async def aget_index_struct(self, struct_id: Optional[str] = None) -> Optional[IndexStruct]:
+        """As :meth:`get_index_struct`."""
+        if self._fast():
+            return self.get_index_struct(struct_id)
+        return await super().aget_index_struct(struct_id)  # type: ignore[misc]
+
+    def index_structs(self) -> List[IndexStruct]:
+        """All structs, fresh ones, in insertion order.
+
+        Raises:
+            KeyError: a struct's type is not registered.
+        """
+        if self._fast() and self._kvstore._plain() is None:
+            self._kvstore._create(self._collection)
+            keys = self._kvstore._keys(self._collection)
+            entries = [_core.struct_get(self._kvstore, self._collection, key) for key in keys]
+            if not any(entry is NotImplemented or entry is None for entry in entries):
+                return [_build(entry) for entry in entries]
+        return super().index_structs()  # type: ignore[misc]
+
+    async def async_index_structs(self) -> List[IndexStruct]:
+        """As :meth:`index_structs`."""
+        if self._fast():
+            return self.index_structs()
+        return await super().async_index_structs()  # type: ignore[misc]
+
+
+class KVIndexStore(_IndexStoreMethods, PeerKVIndexStore):
+    """Index store over any key-value store; fast on a native pannier one.
+
+    A drop-in for ``llama_index.core.storage.index_store.keyval_index_store.KVIndexStore``.
+
+    Args:
+        kvstore (BaseKVStore): where the structs live.
+        namespace (str | None): prefix of the collection, default ``"index_store"``.
+        collection_suffix (str | None): default ``"/data"``.
+    """
+
+
+class SimpleIndexStore(_IndexStoreMethods, PeerSimpleIndexStore):
+    """In-memory index store, persisted as one JSON file.
+
+    A drop-in for ``llama_index.core.storage.index_store.SimpleIndexStore``.
+
+    Args:
+        simple_kvstore (SimpleKVStore | None): default a new pannier one.
+    """
+
+    def __init__(self, simple_kvstore: Optional[BaseKVStore] = None) -> None:
+        PeerKVIndexStore.__init__(self, simple_kvstore or SimpleKVStore())
+
+    @classmethod
+    def from_persist_dir(
+        cls, persist_dir: str = DEFAULT_PERSIST_DIR, fs: Optional[fsspec.AbstractFileSystem] = None
+    ) -> "SimpleIndexStore":
+        """Loads ``index_store.json`` from a directory; errors as :meth:`from_persist_path`."""
+        join = os.path.join if fs is None else concat_dirs
+        return cls.from_persist_path(join(persist_dir, DEFAULT_PERSIST_FNAME), fs=fs)
+
+    @classmethod
+    def from_persist_path(
+        cls, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None
+    ) -> "SimpleIndexStore":
+        """Loads an index store from a file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CorruptStoreError: (a json.JSONDecodeError) not JSON; names file and place.
+        """
+        return cls(SimpleKVStore.from_persist_path(persist_path, fs=fs))
+
+    @classmethod
+    def from_dict(cls, save_dict: dict) -> "SimpleIndexStore":
+        """A store over the given collections (inner dicts are shared)."""
+        return cls(SimpleKVStore.from_dict(save_dict))
+
+    def _pn_encode(self) -> Optional[Any]:
+        """The file's bytes, or None when the key-value store is not pannier's."""
+        return self._kvstore._pn_encode("index store") if isinstance(self._kvstore, SimpleKVStore) else None
+
+    def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
+        """Writes the store to a file, atomically. Errors as ``SimpleKVStore.persist``."""
+        super().persist(persist_path, fs=fs)
+
+
+_EXACT = frozenset({KVIndexStore, SimpleIndexStore})
+
+__all__ = ["KVIndexStore", "SimpleIndexStore"]

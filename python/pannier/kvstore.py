@@ -1,0 +1,183 @@
+"""The key-value store: LlamaIndex's ``SimpleKVStore`` on the C core."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import fsspec
+from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore as PeerSimpleKVStore
+from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, DEFAULT_COLLECTION
+
+from pannier import _core, _files
+from pannier._encoding import corrupt, explain
+from pannier._views import CollectionsView, CollectionView
+
+logger = logging.getLogger(__name__)
+
+
+class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
+    """In-memory key-value store with named collections, persisted as one JSON file.
+
+    A drop-in for ``llama_index.core.storage.kvstore.SimpleKVStore``, and an instance
+    of it. Values stay as JSON text until somebody asks for them.
+
+    ``put`` and ``get`` copy the top level of a value only; ``get_all`` hands out the
+    stored values; order is insertion order; reading or deleting in an unknown
+    collection creates it. Keys may be any hashable object, values anything with a
+    ``copy()`` method; what JSON cannot hold fails when persisting, before any file is
+    touched.
+
+    The store becomes *plain* (a dict of dicts, at the peer's speed) when a caller
+    hands in or asks for those dicts: constructor ``data``, ``from_dict``, ``to_dict``,
+    assigning to ``_collections_mappings``, or a key that is not an exact ``str``.
+
+    Args:
+        data (dict[str, dict[Any, dict]] | None): initial collections; the outer dict is
+            copied, the inner ones are shared with the caller, as in LlamaIndex.
+    """
+
+    def __init__(self, data: Optional[Dict[str, Dict[str, dict]]] = None) -> None:
+        self._mapping_factory = dict
+        if data is not None:
+            self._adopt(data.copy())
+
+    # ``_collections_mappings`` is an instance attribute of the peer.
+    @property
+    def _collections_mappings(self) -> Any:
+        plain = self._plain()
+        return CollectionsView(self) if plain is None else plain
+
+    @_collections_mappings.setter
+    def _collections_mappings(self, mappings: Any) -> None:
+        self._adopt(mappings)
+
+    def _get_collection_mapping(self, collection: str) -> Any:
+        """The collection's live mapping, created if missing."""
+        self._create(collection)
+        plain = self._plain()
+        return CollectionView(self, collection) if plain is None else plain[collection]
+
+    # put, get, get_all, delete, put_all: methods of the C base.
+
+    async def aput(self, key: str, val: dict, collection: str = DEFAULT_COLLECTION) -> None:
+        """As :meth:`put`."""
+        self.put(key, val, collection=collection)
+
+    async def aput_all(
+        self,
+        kv_pairs: List[Tuple[str, dict]],
+        collection: str = DEFAULT_COLLECTION,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> None:
+        """As :meth:`put_all`; any batch size is accepted."""
+        self.put_all(kv_pairs, collection=collection, batch_size=batch_size)
+
+    async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> Optional[dict]:
+        """As :meth:`get`."""
+        return self.get(key, collection=collection)
+
+    def get_many(self, keys: Sequence[str], collection: str = DEFAULT_COLLECTION) -> List[Optional[dict]]:
+        """``[get(key) for key in keys]``."""
+        return [self.get(key, collection) for key in keys]
+
+    async def aget_all(self, collection: str = DEFAULT_COLLECTION) -> Dict[str, dict]:
+        """As :meth:`get_all`."""
+        return self.get_all(collection=collection)
+
+    async def adelete(self, key: str, collection: str = DEFAULT_COLLECTION) -> bool:
+        """As :meth:`delete`."""
+        return self.delete(key, collection=collection)
+
+    # ---- files ----
+
+    def _pn_encode(self, store: str = "key-value store") -> Any:
+        """The whole file as bytes-like, exactly what ``json.dumps`` gives.
+
+        Raises:
+            UnserializableError: a value that JSON cannot hold, with its key path.
+        """
+        try:
+            return self._write()
+        except TypeError as e:
+            place = getattr(e, "pn_place", None)
+            if place is None:
+                raise explain(e, store, "", self._plain() or {}) from e
+            value = self._live(*place)
+            raise explain(e, store, f"{place[0]}[{place[1]!r}]", value) from e
+
+    def persist(self, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
+        """Writes the store to a file, atomically; missing directories are made.
+
+        Args:
+            persist_path (str): the file.
+            fs (fsspec.AbstractFileSystem | None): where; default the local disk.
+
+        Raises:
+            UnserializableError: (a TypeError) a value that JSON cannot hold; nothing changed.
+            CommitError: (an OSError) writing failed; the file is as it was.
+        """
+        data = self._pn_encode(os.path.basename(str(persist_path)))
+        _files.write_files([(persist_path, data)], os.path.dirname(persist_path), fs)
+
+    @classmethod
+    def from_persist_path(
+        cls, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None
+    ) -> "SimpleKVStore":
+        """Loads a store from a file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CorruptStoreError: (a json.JSONDecodeError) not JSON; names file and place.
+        """
+        logger.debug(f"Loading {__name__} from {persist_path}.")
+        data = _files.read_file(persist_path, fs)
+        store = cls()
+        if not store._load(data):
+            return cls(corrupt(data, str(persist_path)))
+        return store
+
+    def to_dict(self) -> dict:
+        """The collections as a dict of dicts; the inner dicts are the store's own from
+        now on (the store becomes plain), as in LlamaIndex."""
+        return self._surrender().copy()
+
+    @classmethod
+    def from_dict(cls, save_dict: dict) -> "SimpleKVStore":
+        """A store over the given collections; the inner dicts are shared."""
+        return cls(save_dict)
+
+    # ---- pickle and copy ----
+
+    def _snapshot_collections(self) -> Dict[Any, Dict[Any, Any]]:
+        """A plain dict of plain dicts that share the stored values; the table stays as it is."""
+        plain = self._plain()
+        if plain is not None:
+            return plain
+        return {name: CollectionView(self, name).copy() for name in self._names()}
+
+    def __getstate__(self) -> dict:
+        state = {k: v for k, v in self.__dict__.items() if k != "_mapping_factory"}
+        state["_collections_mappings"] = self._snapshot_collections()
+        state["factory_fn"] = {"fn": self._mapping_factory}
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        state = dict(state)
+        self._mapping_factory = state.pop("factory_fn")["fn"]
+        self._adopt(state.pop("_collections_mappings"))
+        self.__dict__.update(state)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (_new, (type(self),), self.__getstate__())
+
+    def __copy__(self) -> "SimpleKVStore":
+        other = _new(type(self))
+        other.__dict__.update(self.__dict__)
+        other._adopt(self._surrender())  # a shallow copy shares the outer dict, as the peer's does
+        return other
+
+
+def _new(cls: type) -> Any:
+    return cls.__new__(cls)
