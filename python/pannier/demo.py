@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import shutil
 import statistics
 import subprocess
@@ -234,6 +235,11 @@ def load_model() -> Any:
 # ---------------------------------------------------------------------------
 
 
+def split_sentences(text: str) -> list[str]:
+    """Sentences with the white space after them; LlamaIndex's own way may want to fetch data."""
+    return re.findall(r".+?(?:[.!?]+\s+|\Z)", text, re.S)
+
+
 def split(documents: Sequence[Any], limit: Optional[int]) -> list[Any]:
     """Nodes of about 200 tokens; ids tell where they come from."""
     from llama_index.core.node_parser import SentenceSplitter
@@ -242,6 +248,7 @@ def split(documents: Sequence[Any], limit: Optional[int]) -> list[Any]:
         chunk_size=256,
         chunk_overlap=32,
         tokenizer=load_tokenizer(),
+        chunking_tokenizer_fn=split_sentences,
         id_func=lambda i, document: f"{document.node_id}#{i}",
     )
     nodes: list[Any] = []

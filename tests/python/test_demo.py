@@ -80,6 +80,12 @@ def test_model_gives_unit_float32_vectors_that_mean_something():
     assert model.get_text_embedding("") == [0.0] * 256
 
 
+def test_sentences_lose_nothing():
+    text = "One. Two?  Three\n\nstill three! f(x.y) 4.5 end"
+    assert demo.split_sentences(text) == ["One. ", "Two?  ", "Three\n\nstill three! ", "f(x.y) 4.5 end"]
+    assert demo.split_sentences("") == []
+
+
 @needs_model
 def test_split_stops_at_the_limit_and_names_nodes(folder):
     nodes = demo.split(demo.read_documents(str(folder)), 5)
