@@ -1,0 +1,758 @@
+"""SimpleKVStore, every public call, against the peer: results, exceptions, order, bytes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore
+from llama_index.core.storage.kvstore.types import BaseInMemoryKVStore, BaseKVStore, MutableMappingKVStore
+
+import oracle
+from oracle import (
+    SIDES,
+    Mapped,
+    Raised,
+    assert_same,
+    clone,
+    difference,
+    dumps,
+    impl,
+    load,
+    outcome,
+    peer,
+    persisted,
+    raw,
+    run,
+    same,
+    same_bytes,
+    scribble,
+)
+
+EXAMPLES = oracle.ROUNDS
+
+
+def pair(data=None):
+    """Two empty stores, or two that hold their own copy of the same data."""
+    if data is None:
+        return tuple(side.SimpleKVStore() for side in SIDES)
+    return tuple(side.SimpleKVStore(clone(data)) for side in SIDES)
+
+
+def loaded_pair(data):
+    """Two stores loaded from the same file."""
+    text = data if isinstance(data, bytes) else dumps(data)
+    return tuple(load(side.SimpleKVStore, text) for side in SIDES)
+
+
+# -- what it is -----------------------------------------------------------------------
+
+
+def test_is_accepted_where_the_peers_store_is():
+    store = impl.SimpleKVStore()
+    assert isinstance(store, SimpleKVStore)
+    assert isinstance(store, MutableMappingKVStore)
+    assert isinstance(store, BaseKVStore)
+    assert not isinstance(store, BaseInMemoryKVStore)
+
+
+def test_empty_store_is_true_and_has_no_length():
+    store = impl.SimpleKVStore()
+    assert bool(store)
+    assert not hasattr(type(store), "__len__")
+    assert not hasattr(type(store), "__bool__")
+    assert_same(outcome(len, raw.SimpleKVStore()).exc.__class__, outcome(len, store).exc.__class__)
+
+
+def test_empty_store_survives_or_defaults():
+    store = impl.SimpleKVStore()
+    for cls in (impl.SimpleDocumentStore, impl.SimpleIndexStore, raw.SimpleDocumentStore, raw.SimpleIndexStore):
+        assert cls(store)._kvstore is store
+
+
+@pytest.mark.parametrize("name", ["put", "get", "get_all", "delete", "put_all", "persist", "to_dict", "from_dict"])
+def test_wrong_arguments_are_type_errors(name):
+    for args, kwargs in (((1, 2, 3, 4, 5, 6), {}), ((), {"nonsense": 1})):
+        a, b = (outcome(lambda s: getattr(s.SimpleKVStore(), name)(*args, **kwargs), side) for side in SIDES)
+        assert isinstance(a, Raised) and type(a.exc) is TypeError
+        assert isinstance(b, Raised) and type(b.exc) is TypeError
+
+
+def test_keyword_arguments_have_the_peers_names():
+    a, b = pair()
+    for call in (
+        lambda s: s.put(key="k", val={"a": 1}, collection="c"),
+        lambda s: s.get(key="k", collection="c"),
+        lambda s: s.get_all(collection="c"),
+        lambda s: s.put_all(kv_pairs=[("k2", {})], collection="c", batch_size=1),
+        lambda s: s.delete(key="k", collection="c"),
+        lambda s: s.aput(key="k", val={"a": 1}, collection="c"),
+        lambda s: s.aget(key="k", collection="c"),
+        lambda s: s.aget_all(collection="c"),
+        lambda s: s.adelete(key="k", collection="c"),
+        lambda s: s.aput_all(kv_pairs=[("k2", {})], collection="c", batch_size=1),
+    ):
+        same(call, a, b)
+    same_bytes(a, b)
+
+
+# -- put, get, delete -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_put_get_delete(asynchronous):
+    a, b = pair()
+
+    def call(name, *args):
+        return same(lambda s: getattr(s, ("a" if asynchronous else "") + name)(*args), a, b)
+
+    assert call("get", "k") == (None, None)
+    call("put", "k", {"x": 1})
+    assert call("get", "k") == ({"x": 1}, {"x": 1})
+    call("put", "k", {"x": 2}, "other")
+    call("get", "k")
+    call("get", "k", "other")
+    assert call("delete", "k") == (True, True)
+    assert call("delete", "k") == (False, False)
+    assert call("delete", "k", "nowhere") == (False, False)
+    call("get_all")
+    call("get_all", "other")
+    same_bytes(a, b)
+
+
+def test_put_copies_the_top_level_only():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        value = {"top": 1, "nested": {"list": [1]}}
+        store.put("k", value)
+        value["top"] = 2
+        value["nested"]["list"].append(2)
+        assert store.get("k") == {"top": 1, "nested": {"list": [1, 2]}}
+        assert store.get("k")["nested"] is value["nested"]
+
+
+def test_get_copies_the_top_level_only():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        store.put("k", {"top": 1, "nested": {"list": [1]}})
+        got = store.get("k")
+        got["top"] = 2
+        got["nested"]["list"].append(2)
+        assert store.get("k") == {"top": 1, "nested": {"list": [1, 2]}}
+        assert store.get("k")["nested"] is got["nested"]
+        assert store.get("k") is not store.get("k")
+
+
+def test_get_all_is_a_new_dict_of_the_live_values():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        store.put("k", {"top": 1})
+        everything = store.get_all()
+        assert type(everything) is dict
+        everything["k"]["top"] = 2
+        everything["new"] = {}
+        assert store.get("k") == {"top": 2}
+        assert store.get("new") is None
+        assert store.get_all()["k"] is everything["k"]
+
+
+def test_get_all_may_be_deleted_from_while_looping():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        store.put_all([(f"k{i}", {"i": i}) for i in range(10)])
+        for key in store.get_all():
+            assert store.delete(key)
+        assert store.get_all() == {}
+
+
+def test_insertion_order():
+    a, b = pair()
+
+    def call(f):
+        same(f, a, b)
+
+    for key in ("z", "a", "m"):
+        call(lambda s, key=key: s.put(key, {"k": key}))
+    call(lambda s: s.put("z", {"overwritten": True}))
+    call(lambda s: s.get_all())
+    call(lambda s: s.delete("a"))
+    call(lambda s: s.put("a", {"again": True}))
+    call(lambda s: s.get_all())
+    assert list(b.get_all()) == ["z", "m", "a"]
+    same_bytes(a, b)
+
+
+def test_order_after_many_deletes_and_puts():
+    a, b = pair()
+    for s in (a, b):
+        for i in range(500):
+            s.put(f"k{i % 97}", {"i": i})
+            if i % 3 == 0:
+                s.delete(f"k{(i * 7) % 97}")
+    same(lambda s: list(s.get_all().items()), a, b)
+    same_bytes(a, b)
+
+
+@pytest.mark.parametrize("call", ["get", "delete", "get_all", "aget", "adelete", "aget_all"])
+def test_touching_an_unknown_collection_creates_it(call):
+    a, b = pair()
+    if call.endswith("get_all"):
+        same(lambda s: getattr(s, call)("made"), a, b)
+    else:
+        same(lambda s: getattr(s, call)("k", "made"), a, b)
+    assert same_bytes(a, b) == b'{"made": {}}'
+
+
+KEYS = ["k", "", 1, 1.0, True, None, 0, -1, 2.5, float("inf"), ("t", 1), b"b", frozenset([1]), oracle.Text("k"), oracle.Colour.RED]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("where", ["key", "collection"])
+def test_any_hashable_key(key, where):
+    a, b = pair()
+    kw = {"key": key} if where == "key" else {"key": "k", "collection": key}
+    same(lambda s: s.get(**kw), a, b)
+    same(lambda s: s.put(val={"v": 1}, **kw), a, b)
+    same(lambda s: s.get(**kw), a, b)
+    same(lambda s: s.get_all(**({"collection": key} if where == "collection" else {})), a, b)
+    same(lambda s: s.to_dict(), a, b)
+    same_bytes(a, b)
+    same(lambda s: s.delete(**kw), a, b)
+    same(lambda s: s.get(**kw), a, b)
+    same_bytes(a, b)
+
+
+def test_keys_that_are_equal_are_one_key():
+    a, b = pair()
+    for key in (1, 1.0, True, "1"):
+        same(lambda s: s.put(key, {"k": repr(key)}), a, b)
+    same(lambda s: s.get_all(), a, b)
+    same(lambda s: [type(k) for k in s.get_all()], a, b)
+    assert same_bytes(a, b) == b'{"data": {"1": {"k": "True"}, "1": {"k": "\'1\'"}}}'
+
+
+@pytest.mark.parametrize("call", ["get", "put", "delete"])
+@pytest.mark.parametrize("bad", [[], {}, set()], ids=repr)
+def test_unhashable_keys(call, bad):
+    a, b = pair({"data": {"k": {}}})
+    args = (bad, {}) if call == "put" else (bad,)
+    expected, _ = same(lambda s: getattr(s, call)(*args), a, b)
+    assert isinstance(expected, Raised)
+    args = ("k", {}, bad) if call == "put" else ("k", bad)
+    same(lambda s: getattr(s, call)(*args), a, b)
+    same(lambda s: s.to_dict(), a, b)
+
+
+class NoHash(str):
+    def __hash__(self):
+        raise RuntimeError("no hash today")
+
+
+class NoEqual(str):
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        raise RuntimeError("not equal today")
+
+
+@pytest.mark.parametrize("key", [NoHash("k"), NoEqual("k")], ids=["hash", "eq"])
+def test_keys_whose_own_methods_raise(key):
+    a, b = pair({"data": {"k": {"v": 1}}})
+    for call in (lambda s: s.get(key), lambda s: s.delete(key), lambda s: s.put(key, {})):
+        same(call, a, b)
+    same(lambda s: s.get_all(), a, b)
+
+
+class Copyless:
+    pass
+
+
+class CountingDict(dict):
+    copies = 0
+
+    def copy(self):
+        type(self).copies += 1
+        return CountingDict(self)
+
+
+class BadCopy(dict):
+    def copy(self):
+        raise KeyError("no copies")
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", Copyless, 1.5, (1,)], ids=repr)
+def test_a_value_without_copy_is_refused(value):
+    a, b = pair({"data": {"k": {"v": 1}}})
+    expected, _ = same(lambda s: s.put("k", value), a, b)
+    assert isinstance(expected.exc, (AttributeError, TypeError))
+    same(lambda s: s.get("k"), a, b)
+    same(lambda s: s.put("new", value, "made"), a, b)
+    same_bytes(a, b)
+
+
+@pytest.mark.parametrize("make", [lambda: [1, [2]], lambda: {1, 2}, lambda: Mapped(a=[1]), lambda: CountingDict(a=1)])
+def test_any_value_with_copy_is_taken(make):
+    a, b = pair()
+    same(lambda s: s.put("k", make()), a, b)
+    same(lambda s: s.get("k"), a, b)
+    same(lambda s: type(s.get_all()["k"]).__name__, a, b)
+    same_bytes(a, b)
+
+
+def test_a_values_own_copy_is_called():
+    for side in SIDES:
+        CountingDict.copies = 0
+        store = side.SimpleKVStore()
+        store.put("k", CountingDict(a=1))
+        store.get("k")
+        assert CountingDict.copies == 2
+    a, b = pair({"data": {"k": {}}})
+    same(lambda s: s.put("k", BadCopy()), a, b)
+    same(lambda s: s.get("k"), a, b)
+
+
+# -- put_all --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["put_all", "aput_all"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_put_all(call, batch_size):
+    a, b = pair()
+    pairs = [(f"k{i}", {"i": i}) for i in range(7)] + [("k0", {"again": 1})]
+    same(lambda s: getattr(s, call)(pairs, collection="c", batch_size=batch_size), a, b)
+    same(lambda s: getattr(s, call)([], collection="empty", batch_size=batch_size), a, b)
+    same(lambda s: getattr(s, call)(iter(pairs[:2]), batch_size=batch_size), a, b)
+    same_bytes(a, b)
+
+
+@pytest.mark.parametrize("call", ["put_all", "aput_all"])
+def test_put_all_stops_at_the_first_bad_pair(call):
+    a, b = pair()
+    for bad in ([("k", {}), ("l", None), ("m", {})], [("k", {}), ("three", {}, 1)], [("k", {}), 5], None):
+        same(lambda s: getattr(s, call)(bad), a, b)
+    same_bytes(a, b)
+
+
+def test_any_batch_size_where_the_peers_base_class_takes_one():
+    peers = outcome(lambda: raw.SimpleKVStore().put_all([("k", {})], batch_size=2))
+    assert isinstance(peers.exc, NotImplementedError)
+    store = impl.SimpleKVStore()
+    store.put_all([("k", {"a": 1})], batch_size=2)
+    run(store.aput_all([("l", {"a": 1})], batch_size=1000))
+    assert store.get_all() == {"k": {"a": 1}, "l": {"a": 1}}
+
+
+def test_async_methods_are_coroutines():
+    import inspect
+
+    for name in ("aput", "aget", "aget_all", "adelete", "aput_all"):
+        assert inspect.iscoroutinefunction(getattr(impl.SimpleKVStore, name)), name
+
+
+def test_an_async_call_that_is_never_awaited_does_nothing():
+    store = impl.SimpleKVStore()
+    coro = store.aput("k", {})
+    coro.close()
+    assert store.get("k") is None
+
+
+# -- aliasing of whole collections ------------------------------------------------------
+
+
+def test_constructor_copies_the_outer_dict_only():
+    for side in SIDES:
+        data = {"data": {"k": {"v": [1]}}}
+        store = side.SimpleKVStore(data)
+        store.put("new", {"x": 1})
+        store.put("k", {"w": 1}, "other")
+        assert data == {"data": {"k": {"v": [1]}, "new": {"x": 1}}}
+        data["data"]["mine"] = {"y": 1}
+        data["data"]["k"]["v"].append(2)
+        assert store.get("mine") == {"y": 1}
+        assert store.get("k") == {"v": [1, 2]}
+        data["added"] = {}
+        assert "added" not in store.to_dict()
+
+
+def test_to_dict_copies_the_outer_dict_only():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        store.put("k", {"v": 1})
+        out = store.to_dict()
+        assert type(out) is dict
+        out["data"]["mine"] = {"y": 1}
+        out["added"] = {}
+        assert store.get("mine") == {"y": 1}
+        assert "added" not in store.to_dict()
+        store.put("later", {})
+        assert list(out["data"]) == ["k", "mine", "later"]
+        assert json.loads(json.dumps(out)) == {"data": {"k": {"v": 1}, "mine": {"y": 1}, "later": {}}, "added": {}}
+
+
+def test_to_dict_of_a_loaded_store_is_plain_and_live():
+    for store in loaded_pair({"data": {"k": {"v": [1]}}}):
+        out = store.to_dict()
+        assert json.dumps(out) == '{"data": {"k": {"v": [1]}}}'
+        out["data"]["k"]["v"].append(2)
+        assert store.get("k") == {"v": [1, 2]}
+        assert persisted(store) == b'{"data": {"k": {"v": [1, 2]}}}'
+
+
+def test_from_dict_shares_the_inner_dicts():
+    for side in SIDES:
+        first = side.SimpleKVStore()
+        first.put("k", {"v": 1})
+        second = side.SimpleKVStore.from_dict(first.to_dict())
+        second.put("k2", {"v": 2})
+        second.put("alone", {}, "other")
+        assert first.get("k2") == {"v": 2}
+        assert "other" not in first.to_dict()
+        first.delete("k")
+        assert second.get("k") is None
+        assert persisted(first) == b'{"data": {"k2": {"v": 2}}}'
+
+
+def test_two_stores_over_one_dict_stay_in_step():
+    for side in SIDES:
+        data = {"data": {}}
+        stores = [side.SimpleKVStore(data) for _ in range(3)]
+        stores[0].put("a", {"x": [1]})
+        stores[1].get("a")["x"].append(2)
+        stores[2].put("b", {})
+        for store in stores:
+            assert store.get_all() == {"a": {"x": [1, 2]}, "b": {}}
+            assert persisted(store) == b'{"data": {"a": {"x": [1, 2]}, "b": {}}}'
+
+
+@pytest.mark.parametrize("data", [{"data": None}, {"data": [1, 2]}, {"data": {"k": None}}, {"data": {"k": 5}}, {1: {}}, {}])
+def test_odd_contents_behave_as_in_the_peer(data):
+    for a, b in (pair(data), loaded_pair(data)):
+        for call in (
+            lambda s: s.get("k"),
+            lambda s: s.get_all(),
+            lambda s: s.to_dict(),
+            lambda s: s.delete("k"),
+            lambda s: s.put("z", {}),
+            lambda s: s.get_all(),
+        ):
+            same(call, a, b)
+        same_bytes(a, b)
+
+
+@pytest.mark.parametrize("data", [[], "text", 5, [["data", {}]]], ids=repr)
+def test_data_that_is_no_dict(data):
+    a, b = (outcome(lambda s=side: s.SimpleKVStore(clone(data))) for side in SIDES)
+    if isinstance(a, Raised):
+        assert_same(a, b)
+        return
+    for call in (lambda s: s.get("k"), lambda s: s.get_all(), lambda s: s.to_dict(), lambda s: s.put("k", {})):
+        same(call, a, b)
+
+
+# -- the mapping behind it --------------------------------------------------------------
+
+
+def test_collections_mappings_reads_like_the_peers():
+    for a, b in (pair({"data": {"k": {"v": [1]}}, "other": {}}), loaded_pair({"data": {"k": {"v": [1]}}, "other": {}})):
+        for call in (
+            lambda s: list(s._collections_mappings),
+            lambda s: len(s._collections_mappings),
+            lambda s: "data" in s._collections_mappings,
+            lambda s: "nowhere" in s._collections_mappings,
+            lambda s: s._collections_mappings["nowhere"],
+            lambda s: s._collections_mappings.get("nowhere"),
+            lambda s: list(s._collections_mappings["data"]),
+            lambda s: dict(s._collections_mappings["data"]),
+            lambda s: list(s._collections_mappings["data"].items()),
+            lambda s: list(s._collections_mappings["data"].values()),
+            lambda s: "k" in s._collections_mappings["data"],
+            lambda s: s._collections_mappings["data"]["missing"],
+            lambda s: s._collections_mappings["data"].get("missing", 7),
+            lambda s: len(s._collections_mappings["other"]),
+            lambda s: s._collections_mappings["data"] == {"k": {"v": [1]}},
+            lambda s: {k: dict(v) for k, v in s._collections_mappings.items()},
+            lambda s: bool(s._collections_mappings["other"]),
+            lambda s: dict(s._get_collection_mapping("data")),
+            lambda s: dict(s._get_collection_mapping("made")),
+        ):
+            same(call, a, b)
+        same_bytes(a, b)
+
+
+def test_collections_mappings_writes_through():
+    for a, b in (pair({"data": {"k": {"v": [1]}}}), loaded_pair({"data": {"k": {"v": [1]}}})):
+        for call in (
+            lambda s: s._collections_mappings["data"].__setitem__("new", {"x": [1]}),
+            lambda s: s.get("new"),
+            lambda s: s._collections_mappings["data"]["k"]["v"].append(2),
+            lambda s: s._collections_mappings["data"]["k"].__setitem__("top", 1),
+            lambda s: s.get("k"),
+            lambda s: s._collections_mappings["data"].pop("k"),
+            lambda s: s.get_all(),
+            lambda s: s._collections_mappings["data"].setdefault("d", {"z": 1}),
+            lambda s: s._collections_mappings["data"].update({"e": {}, "d": {"z": 2}}),
+            lambda s: s._collections_mappings.__setitem__("assigned", {"q": {"r": 1}}),
+            lambda s: s.get("q", "assigned"),
+            lambda s: s.put("p", {}, "assigned"),
+            lambda s: s._collections_mappings.__delitem__("assigned"),
+            lambda s: s.get_all("assigned"),
+            lambda s: s._collections_mappings["data"].__delitem__("missing"),
+            lambda s: s._collections_mappings["data"].clear(),
+            lambda s: s.get_all(),
+        ):
+            same(call, a, b)
+            same_bytes(a, b)
+
+
+def test_a_dict_assigned_as_a_collection_is_adopted():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        mine = {"k": {"v": 1}}
+        store._collections_mappings["data"] = mine
+        store.put("new", {})
+        assert mine == {"k": {"v": 1}, "new": {}}
+        mine["later"] = {"z": 1}
+        assert store.get("later") == {"z": 1}
+        assert persisted(store) == b'{"data": {"k": {"v": 1}, "new": {}, "later": {"z": 1}}}'
+
+
+def test_all_collections_replaced_by_a_plain_dict():
+    for a, b in (pair({"data": {"k": {}}}), loaded_pair({"data": {"k": {}}})):
+        for s in (a, b):
+            mine = {"data": {"z": {"y": 1}}}
+            s._collections_mappings = mine
+            s.put("a", {})
+            mine["data"]["b"] = {"direct": 1}
+            mine["second"] = {"x": {}}
+            assert list(mine["data"]) == ["z", "a", "b"]
+        same(lambda s: s.get_all(), a, b)
+        same(lambda s: s.get_all("second"), a, b)
+        same_bytes(a, b)
+
+
+# -- persisting -------------------------------------------------------------------------
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.dictionaries(oracle.texts, st.dictionaries(oracle.texts, oracle.dicts(), max_size=3), max_size=3))
+def test_persisted_bytes_and_cross_loading(data):
+    a, b = pair(data)
+    text = same_bytes(a, b)
+    for left, right in ((a, b), (load(peer.SimpleKVStore, text), load(impl.SimpleKVStore, text))):
+        same(lambda s: s.to_dict(), left, right)
+    # unread cells are written again as they are
+    assert persisted(load(impl.SimpleKVStore, text)) == persisted(load(peer.SimpleKVStore, text))
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", ""]), oracle.dicts(oracle.live_values)), max_size=4))
+def test_live_values_come_back_as_they_went_in(pairs):
+    a, b = pair()
+    for key, value in pairs:
+        copies = clone(value), clone(value)
+        for store, mine in zip((a, b), copies):
+            store.put(key, mine)
+        expected, got = same(lambda s: s.get(key), a, b)
+        # the very objects: nothing was converted on the way
+        for name in value:
+            assert got[name] is copies[1][name] or type(got[name]) in (bool, int, float, str, list, dict)
+    same(lambda s: s.get_all(), a, b)
+    same_bytes(a, b)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(oracle.dicts(st.one_of(oracle.json_values, oracle.odd_values)))
+def test_odd_but_jsonable_values_are_written_as_json_dumps_does(value):
+    a, b = pair()
+    for s in (a, b):
+        s.put("k", clone(value))
+    text = same_bytes(a, b)
+    if not isinstance(text, Raised):
+        assert text == dumps({"data": {"k": value}})
+        same(lambda s: s.get("k"), load(peer.SimpleKVStore, text), load(impl.SimpleKVStore, text))
+
+
+@pytest.mark.parametrize("text", oracle.NASTY_TEXT, ids=ascii)
+def test_nasty_text_as_value_key_and_collection(text):
+    data = {text: {text: {text: text, "l": [text]}}}
+    a, b = pair(data)
+    assert same_bytes(a, b) == dumps(data)
+    same(lambda s: s.to_dict(), *loaded_pair(data))
+    same(lambda s: s.get(text, text), *loaded_pair(data))
+
+
+@pytest.mark.parametrize("number", oracle.NASTY_FLOATS + oracle.NASTY_INTS, ids=repr)
+def test_nasty_numbers(number):
+    data = {"data": {"k": {"v": number, "l": [number, -number]}}}
+    a, b = pair(data)
+    assert same_bytes(a, b) == dumps(data)
+    same(lambda s: s.get("k"), *loaded_pair(data))
+    c, d = loaded_pair(data)
+    same_bytes(c, d)
+
+
+@pytest.mark.parametrize(
+    "key", [1, -1, 0, True, False, None, 1.5, float("nan"), float("inf"), 1e16, 10**30, oracle.Level.HIGH, oracle.Colour.RED, (1,), b"b"], ids=repr
+)
+def test_inner_keys_that_are_no_strings(key):
+    a, b = pair()
+    for s in (a, b):
+        s.put("k", {"inner": {key: 1}, key: 2})
+    same(lambda s: s.get("k"), a, b)
+    same_bytes(a, b)
+
+
+def test_circular_and_bottomless_values_are_refused():
+    a, b = pair()
+    for s in (a, b):
+        circle = {"l": []}
+        circle["l"].append(circle["l"])
+        s.put("circle", circle)
+    assert isinstance(same_bytes(a, b).exc, ValueError)
+    a, b = pair()
+    for s in (a, b):
+        deep = {}
+        top = deep
+        for _ in range(100_000):
+            deep["d"] = {}
+            deep = deep["d"]
+        s.put("deep", top)
+    assert isinstance(same_bytes(a, b).exc, RecursionError)
+
+
+def test_persist_makes_directories_and_takes_bare_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for side, name in zip(SIDES, ("peer", "impl")):
+        store = side.SimpleKVStore()
+        store.put("k", {"a": "\u00e9"})
+        store.persist(str(tmp_path / name / "deep" / "er" / "kv.json"))
+        store.persist(f"{name}.json")
+        assert (tmp_path / f"{name}.json").read_bytes() == b'{"data": {"k": {"a": "\\u00e9"}}}'
+    files = oracle.tree(tmp_path)
+    assert set(files) == {f"{n}{s}" for n in ("peer", "impl") for s in (".json", "/deep/er/kv.json")}
+
+
+def test_persist_replaces_a_longer_file(tmp_path):
+    path = tmp_path / "kv.json"
+    path.write_text("x" * 10_000)
+    impl.SimpleKVStore().persist(str(path))
+    assert path.read_bytes() == b"{}"
+
+
+def test_on_disk_each_side_loads_the_others_file(tmp_path):
+    data = {"data": {"k": {"v": [1, 2.5, None, "\u00e9\ud800"]}}, "empty": {}}
+    a, b = pair(data)
+    for s, name in ((a, "a.json"), (b, "b.json")):
+        s.persist(str(tmp_path / name))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    same(
+        lambda s: s.to_dict(),
+        peer.SimpleKVStore.from_persist_path(str(tmp_path / "b.json")),
+        impl.SimpleKVStore.from_persist_path(str(tmp_path / "a.json")),
+    )
+
+
+def test_loading_what_is_not_there_or_no_json(tmp_path):
+    missing = str(tmp_path / "nowhere" / "kv.json")
+    a, b = (outcome(side.SimpleKVStore.from_persist_path, missing) for side in SIDES)
+    assert type(a.exc) is type(b.exc) is FileNotFoundError
+    for text in (b"", b"{", b"nonsense", b'{"data": {"k": {"v": 1}}', b'{"data": {"k": 01}}', b"\xff\xfe", b'{"a": 1} x', b"{'a': 1}"):
+        path = tmp_path / "bad.json"
+        path.write_bytes(text)
+        a, b = (outcome(side.SimpleKVStore.from_persist_path, str(path)) for side in SIDES)
+        assert isinstance(a, Raised), text
+        assert isinstance(b, Raised) and isinstance(b.exc, type(a.exc)), (text, a, b)
+        assert path.read_bytes() == text
+
+
+def test_file_encodings_that_json_detects():
+    data = {"data": {"k": {"v": "\u00e9\u4e2d"}}}
+    text = json.dumps(data, ensure_ascii=False)
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        a, b = (outcome(load, side.SimpleKVStore, text.encode(encoding)) for side in SIDES)
+        assert isinstance(a, Raised) == isinstance(b, Raised), encoding
+        if not isinstance(a, Raised):
+            same(lambda s: s.to_dict(), a, b)
+            same_bytes(a, b)
+
+
+def test_duplicate_keys_in_a_file():
+    text = b'{"data": {"k": {"v": 1, "v": 2}, "z": {}, "k": {"w": 1, "w": [1], "x": 0}}, "data2": {}, "data2": {"q": {}}}'
+    a, b = loaded_pair(text)
+    assert same_bytes(a, b) == dumps(json.loads(text))
+    same(lambda s: s.to_dict(), a, b)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{ "data" : { "k" : { "v" : 1 , "l" : [ 1 , 2 ] } } }',
+        b'{"data":{"k":{"v":1,"l":[1,2]}}}',
+        b'{\n\t"data": {\r\n  "k": {"v": [ ]}, "l": { }}}\n',
+        '{"data": {"k": {"v": "caf\u00e9 \U0001f600"}}}'.encode(),
+        b'{"data": {"k": {"v": "\\u00E9 \\/ \\u0041 \\ud83d\\ude00"}}}',
+        b'{"data": {"k": {"v": [1e5, 1E+2, 1.0e-7, 0.10, -0, -0.0, 100000000000000000000.0, 1e400, 5e-324, 0.1e1]}}}',
+        b'{"data": {"k": {"v": [NaN, Infinity, -Infinity]}}}',
+        b'{"data": {"k": {"v": "\x7f"}}}',
+        b'{"data": {"\\u006b": {"v": 1}, "k": {"v": 2}}}',
+        b'{"d\\u0061ta": {"k": {"\\u0076": 1}}}',
+    ],
+)
+def test_text_that_the_peer_would_write_differently_is_normalised(text):
+    a, b = loaded_pair(text)
+    assert same_bytes(a, b) == dumps(json.loads(text))
+    same(lambda s: s.get("k"), a, b)
+    assert same_bytes(a, b) == dumps(json.loads(text))
+    same(lambda s: s.to_dict(), a, b)
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(st.dictionaries(st.sampled_from("abc"), oracle.dicts(), max_size=3), st.integers(0, 10**6), st.data())
+def test_reading_and_changing_a_loaded_store(values, seed, data):
+    a, b = loaded_pair({"data": values})
+    for key in data.draw(st.permutations(sorted(values))):
+        if data.draw(st.booleans()):
+            for s in (a, b):
+                scribble(s.get(key), seed, nested_only=True)
+        elif data.draw(st.booleans()):
+            for s in (a, b):
+                scribble(s.get_all()[key], seed)
+    text = same_bytes(a, b)
+    same(lambda s: s.to_dict(), a, b)
+    assert_same(text, persisted(b))
+
+
+def test_subclasses_see_their_own_methods():
+    for side in SIDES:
+        calls = []
+
+        class Mine(side.SimpleKVStore):
+            def put(self, key, val, collection="data"):
+                calls.append(key)
+                super().put(key, {**val, "stamp": 1}, collection)
+
+            def get(self, key, collection="data"):
+                found = super().get(key, collection)
+                return found if found is None else {**found, "seen": 1}
+
+        store = Mine()
+        store.put_all([("a", {"x": 1})])
+        run(store.aput("b", {"x": 2}))
+        assert calls == ["a", "b"]
+        assert store.get("a") == {"x": 1, "stamp": 1, "seen": 1}
+        assert run(store.aget("b")) == {"x": 2, "stamp": 1, "seen": 1}
+        assert store.get_all()["a"] == {"x": 1, "stamp": 1}
+        loaded = load(Mine, persisted(store))
+        assert type(loaded) is Mine
+        assert loaded.get("a") == {"x": 1, "stamp": 1, "seen": 1}
+
+
+def test_attributes_may_be_set():
+    for side in SIDES:
+        store = side.SimpleKVStore()
+        store.note = "mine"
+        assert store.note == "mine"
+    assert difference(raw.SimpleKVStore()._mapping_factory, impl.SimpleKVStore()._mapping_factory) is None
