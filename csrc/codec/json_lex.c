@@ -10,22 +10,24 @@ pn_status pn_lex_fail(pn_json_reader *r, const uint8_t *at, pn_status code, cons
 
 /* ---- strings ---- */
 
-static bool is_lower_hex4(const uint8_t *p)
-{
-    for (int i = 0; i < 4; i++)
-        if (p[i] >= 'A' && p[i] <= 'F') return false;
-    return true;
-}
+#define LOWER(c, v) [c] = PN_LEX_HEX | (v)
+#define UPPER(c, v) [c] = PN_LEX_HEX | PN_LEX_HEX_UPPER | (v)
+const uint8_t pn_lex_hex[256] = {
+    LOWER('0', 0),  LOWER('1', 1),  LOWER('2', 2),  LOWER('3', 3),  LOWER('4', 4),  LOWER('5', 5),
+    LOWER('6', 6),  LOWER('7', 7),  LOWER('8', 8),  LOWER('9', 9),  LOWER('a', 10), LOWER('b', 11),
+    LOWER('c', 12), LOWER('d', 13), LOWER('e', 14), LOWER('f', 15), UPPER('A', 10), UPPER('B', 11),
+    UPPER('C', 12), UPPER('D', 13), UPPER('E', 14), UPPER('F', 15),
+};
 
 /* json.dumps writes \u only where nothing shorter does. */
-static bool unicode_escape_canonical(const uint8_t *hex, int32_t cp)
+static bool unicode_escape_canonical(int32_t cp)
 {
-    if (cp >= 0x20) return cp >= 0x7f && is_lower_hex4(hex);
-    return cp != '\b' && cp != '\t' && cp != '\n' && cp != '\f' && cp != '\r' && is_lower_hex4(hex);
+    if (cp >= 0x20) return cp >= 0x7f;
+    return cp != '\b' && cp != '\t' && cp != '\n' && cp != '\f' && cp != '\r';
 }
 
 /* One escape at p: its end, or NULL. */
-static const uint8_t *escape(const uint8_t *p, const uint8_t *end, bool *canonical)
+static inline const uint8_t *escape(const uint8_t *p, const uint8_t *end, bool *canonical)
 {
     if (end - p < 2) return NULL;
     switch (p[1]) {
@@ -36,14 +38,25 @@ static const uint8_t *escape(const uint8_t *p, const uint8_t *end, bool *canonic
         return p + 2;
     case 'u': {
         if (end - p < 6) return NULL;
-        int32_t cp = pn_lex_hex4(p + 2);
+        bool upper;
+        int32_t cp = pn_lex_hex4(p + 2, &upper);
         if (cp < 0) return NULL;
-        if (!unicode_escape_canonical(p + 2, cp)) *canonical = false;
+        if (upper || !unicode_escape_canonical(cp)) *canonical = false;
         return p + 6;
     }
     default:
         return NULL;
     }
+}
+
+/* A run of escapes: its end, or NULL with *bad at the wrong one. */
+static const uint8_t *escapes(const uint8_t *p, const uint8_t *end, bool *canonical, const uint8_t **bad)
+{
+    do {
+        *bad = p;
+        p = escape(p, end, canonical);
+    } while (p != NULL && p < end && *p == '\\');
+    return p;
 }
 
 /* A run of bytes from 0x80 up: its end, or NULL with *bad at the first wrong one. */
@@ -65,8 +78,8 @@ pn_status pn_lex_string(pn_json_reader *r, pn_json_str *out)
         if (p == r->end) return pn_lex_fail(r, start - 1, PN_ERR_SYNTAX, "unterminated string");
         if (*p == '"') break;
         if (*p == '\\') {
-            next = escape(p, r->end, &s.canonical);
-            if (next == NULL) return pn_lex_fail(r, p, PN_ERR_SYNTAX, "invalid escape");
+            next = escapes(p, r->end, &s.canonical, &bad);
+            if (next == NULL) return pn_lex_fail(r, bad, PN_ERR_SYNTAX, "invalid escape");
             s.has_escape = true;
         } else if (*p < 0x20) {
             return pn_lex_fail(r, p, PN_ERR_SYNTAX, "control character in a string");

@@ -36,18 +36,17 @@ static inline const uint8_t *pn_lex_space(const uint8_t *p, const uint8_t *end)
     return p;
 }
 
-static inline int pn_lex_hex(uint8_t c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* For each byte: its value as a hex digit and what it is, 0 for all others. */
+enum { PN_LEX_HEX = 0x10, PN_LEX_HEX_UPPER = 0x20 };
+extern const uint8_t pn_lex_hex[256];
 
-/* The four digits at p, which must be there, or -1. */
-static inline int32_t pn_lex_hex4(const uint8_t *p)
+/* The four hex digits at p, or -1. *upper: whether one is an upper-case letter. */
+static inline int32_t pn_lex_hex4(const uint8_t *p, bool *upper)
 {
-    int a = pn_lex_hex(p[0]), b = pn_lex_hex(p[1]), c = pn_lex_hex(p[2]), d = pn_lex_hex(p[3]);
-    return (a | b | c | d) < 0 ? -1 : a << 12 | b << 8 | c << 4 | d;
+    unsigned a = pn_lex_hex[p[0]], b = pn_lex_hex[p[1]], c = pn_lex_hex[p[2]], d = pn_lex_hex[p[3]];
+    *upper = ((a | b | c | d) & PN_LEX_HEX_UPPER) != 0;
+    if (!(a & b & c & d & PN_LEX_HEX)) return -1;
+    return (int32_t)((a & 15) << 12 | (b & 15) << 8 | (c & 15) << 4 | (d & 15));
 }
 
 /* Plain: what stands in a JSON string as itself, ' ' to '~' but quote and backslash.

@@ -204,7 +204,7 @@ static uint8_t short_escape(uint8_t c)
 
 /* The escape at p written to out (room for 4 bytes), or an error for what a reader
  * would never have let through. Advances both. */
-static pn_status put_escape(const uint8_t **at, const uint8_t *end, uint8_t **out)
+static inline pn_status put_escape(const uint8_t **at, const uint8_t *end, uint8_t **out)
 {
     const uint8_t *p = *at;
     PN_FAIL_IF(end - p < 2, PN_ERR_INVALID);
@@ -214,11 +214,12 @@ static pn_status put_escape(const uint8_t **at, const uint8_t *end, uint8_t **ou
         return PN_OK;
     }
     PN_FAIL_IF(end - p < 6, PN_ERR_INVALID);
-    int32_t cp = pn_lex_hex4(p + 2);
+    bool upper;
+    int32_t cp = pn_lex_hex4(p + 2, &upper);
     PN_FAIL_IF(cp < 0, PN_ERR_INVALID);
     p += 6;
     if (cp >= 0xd800 && cp < 0xdc00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u') {
-        int32_t low = pn_lex_hex4(p + 2);
+        int32_t low = pn_lex_hex4(p + 2, &upper);
         if (low >= 0xdc00 && low < 0xe000) {
             cp = 0x10000 + ((cp - 0xd800) << 10) + (low - 0xdc00);
             p += 6;
@@ -237,12 +238,15 @@ pn_status pn_json_unescape(const pn_json_str *s, pn_buf *out)
     const uint8_t *p = s->ptr, *end = p + s->len;
     uint8_t *to = out->data + out->len;
     while (p < end) {
+        if (*p == '\\') {
+            PN_TRY(put_escape(&p, end, &to));
+            continue;
+        }
         const uint8_t *slash = memchr(p, '\\', (size_t)(end - p));
         size_t n = (size_t)((slash ? slash : end) - p);
         memcpy(to, p, n);
         to += n;
         p += n;
-        if (p < end) PN_TRY(put_escape(&p, end, &to));
     }
     out->len = (size_t)(to - out->data);
     return PN_OK;

@@ -6,17 +6,20 @@
 
 /* ---- strings ---- */
 
-static uint8_t *put_u(uint8_t *out, uint32_t unit)
+/* \uXXXX: the four nibbles spread over four bytes and made letters all at once. */
+static inline uint8_t *put_u(uint8_t *out, uint32_t unit)
 {
-    static const char hex[] = "0123456789abcdef";
-    out[0] = '\\';
-    out[1] = 'u';
-    for (int i = 0; i < 4; i++) out[2 + i] = (uint8_t)hex[unit >> (12 - 4 * i) & 15];
+    uint32_t v = (unit & 0xff00) << 8 | (unit & 0xff);
+    v = (v | v << 4) & 0x0f0f0f0fu;
+    uint32_t letter = (v + 0x06060606u) >> 4 & 0x01010101u;
+    v += 0x30303030u + letter * ('a' - '9' - 1);
+    memcpy(out, "\\u", 2);
+    for (int i = 0; i < 4; i++) out[2 + i] = (uint8_t)(v >> (24 - 8 * i));
     return out + 6;
 }
 
 /* Room for 12 bytes, a surrogate pair. */
-static uint8_t *put_code_point(uint8_t *out, uint32_t cp)
+static inline uint8_t *put_code_point(uint8_t *out, uint32_t cp)
 {
     if (cp < 0x10000) return put_u(out, cp);
     cp -= 0x10000;
@@ -26,11 +29,13 @@ static uint8_t *put_code_point(uint8_t *out, uint32_t cp)
 static uint8_t *put_ascii(uint8_t *out, uint8_t c)
 {
     static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
-    const char *at = c ? strchr(from, c) : NULL;
-    if (at == NULL) return put_u(out, c);
-    out[0] = '\\';
-    out[1] = (uint8_t)to[at - from];
-    return out + 2;
+    for (int i = 0; from[i]; i++) {
+        if ((uint8_t)from[i] != c) continue;
+        out[0] = '\\';
+        out[1] = (uint8_t)to[i];
+        return out + 2;
+    }
+    return put_u(out, c);
 }
 
 /* What stands at p and is not plain: one ASCII character, or a whole run of others. */
@@ -45,10 +50,10 @@ static pn_status put_special(pn_buf *out, const uint8_t **at, const uint8_t *end
     }
     while (q < end && *q >= 0x80) q++;
     PN_FAIL_IF(pn_utf8_valid_prefix((pn_bytes){p, (size_t)(q - p)}, NULL) != (size_t)(q - p), PN_ERR_UTF8);
-    while (p < q) {
-        PN_TRY(pn_buf_reserve(out, 12));
-        out->len = (size_t)(put_code_point(out->data + out->len, pn_utf8_next(&p)) - out->data);
-    }
+    PN_TRY(pn_buf_reserve(out, 3 * (size_t)(q - p))); /* two bytes become six, at worst */
+    uint8_t *to = out->data + out->len;
+    while (p < q) to = put_code_point(to, pn_utf8_next(&p));
+    out->len = (size_t)(to - out->data);
     *at = q;
     return PN_OK;
 }

@@ -1,5 +1,8 @@
-/* JSON to MessagePack: one walk counts the items of each container, since the header
- * with the count comes first; a second one writes, through msgpack-c's packer. */
+/* JSON to MessagePack through msgpack-c's packer, in one walk.
+ *
+ * The header of a container holds its count, which is known only at its end. One byte
+ * is left for it, which does for up to 15 items; the longer headers are put in by one
+ * pass from the back over the finished output, so that time stays linear. */
 #include "codec/json_walk.h"
 #include "codec/mpack.h"
 
@@ -7,74 +10,24 @@
 
 #include "base/utf8.h"
 
+typedef struct container {
+    size_t at; /* of its header byte in the output */
+    uint32_t count;
+    bool map;
+} container;
+
+enum { HEADER_MAX = 5, SHORT_COUNT = 15 };
+
 typedef struct job {
     pn_buf *out;
-    pn_buf counts; /* u32 for each container, in the order of opening */
-    size_t at;     /* containers opened so far */
-    pn_buf text;   /* unescaped strings */
+    pn_buf containers; /* in the order of opening */
+    pn_buf text;       /* unescaped strings */
     msgpack_packer to;
     pn_status status;
     uint32_t depth;
-    uint32_t open[PN_JSON_MAX_DEPTH]; /* numbers of the open containers */
+    size_t wider; /* bytes that long headers will add */
+    size_t open[PN_JSON_MAX_DEPTH]; /* numbers of the open containers */
 } job;
-
-/* ---- counting ---- */
-
-static uint32_t *counts(const job *j) { return (uint32_t *)(void *)j->counts.data; }
-
-/* A value; those of objects are counted by their keys. */
-static pn_status count_value(job *j)
-{
-    if (j->depth == 0) return PN_OK;
-    uint32_t *n = counts(j) + j->open[j->depth - 1];
-    PN_FAIL_IF(*n == UINT32_MAX, PN_ERR_RANGE);
-    ++*n;
-    return PN_OK;
-}
-
-static pn_status count_begin(void *ctx, pn_json_type type)
-{
-    (void)type;
-    job *j = ctx;
-    PN_TRY(count_value(j));
-    PN_FAIL_IF(j->counts.len / 4 >= UINT32_MAX, PN_ERR_RANGE);
-    j->open[j->depth++] = (uint32_t)(j->counts.len / 4);
-    return pn_buf_append(&j->counts, &(uint32_t){0}, 4);
-}
-
-static pn_status count_end(void *ctx, pn_json_type type)
-{
-    (void)type;
-    job *j = ctx;
-    j->depth--;
-    return PN_OK;
-}
-
-static pn_status count_key(void *ctx, const pn_json_str *s)
-{
-    (void)ctx, (void)s;
-    return PN_OK;
-}
-
-static pn_status count_string(void *ctx, const pn_json_str *s)
-{
-    (void)s;
-    return count_value(ctx);
-}
-
-static pn_status count_number(void *ctx, const pn_json_num *n)
-{
-    (void)n;
-    return count_value(ctx);
-}
-
-static pn_status count_literal(void *ctx, pn_json_type type)
-{
-    (void)type;
-    return count_value(ctx);
-}
-
-/* ---- writing ---- */
 
 static int append(void *ctx, const char *p, size_t n)
 {
@@ -83,22 +36,84 @@ static int append(void *ctx, const char *p, size_t n)
     return j->status == PN_OK ? 0 : -1;
 }
 
+/* ---- containers ---- */
+
+static container *containers(const job *j) { return (container *)(void *)j->containers.data; }
+
+/* An item of the innermost container; in objects, each key is one. */
+static pn_status count_item(job *j, bool map)
+{
+    if (j->depth == 0) return PN_OK;
+    container *c = &containers(j)[j->open[j->depth - 1]];
+    if (c->map != map) return PN_OK;
+    PN_FAIL_IF(c->count == UINT32_MAX, PN_ERR_RANGE);
+    c->count++;
+    return PN_OK;
+}
+
 static pn_status put_begin(void *ctx, pn_json_type type)
 {
     job *j = ctx;
-    uint32_t n = counts(j)[j->at++];
-    if (type == PN_JSON_OBJECT)
-        msgpack_pack_map(&j->to, n);
+    PN_TRY(count_item(j, false));
+    container c = {.at = j->out->len, .map = type == PN_JSON_OBJECT};
+    j->open[j->depth++] = j->containers.len / sizeof c;
+    PN_TRY(pn_buf_append(&j->containers, &c, sizeof c));
+    return pn_buf_push(j->out, 0);
+}
+
+/* Where a header goes: HEADER_MAX bytes. */
+static int append_header(void *ctx, const char *p, size_t n)
+{
+    pn_bytes *at = ctx;
+    memcpy((uint8_t *)at->ptr + at->len, p, n);
+    at->len += n;
+    return 0;
+}
+
+static size_t header(const container *c, uint8_t *out)
+{
+    pn_bytes at = {out, 0};
+    msgpack_packer to;
+    msgpack_packer_init(&to, &at, append_header);
+    if (c->map)
+        msgpack_pack_map(&to, c->count);
     else
-        msgpack_pack_array(&j->to, n);
-    return j->status;
+        msgpack_pack_array(&to, c->count);
+    return at.len;
 }
 
 static pn_status put_end(void *ctx, pn_json_type type)
 {
     (void)type;
-    return ((job *)ctx)->status;
+    job *j = ctx;
+    uint8_t h[HEADER_MAX];
+    container *c = &containers(j)[j->open[--j->depth]];
+    j->wider += header(c, h) - 1;
+    j->out->data[c->at] = h[0];
+    return PN_OK;
 }
+
+/* From the back, what stands behind each long header moves to its place. */
+static pn_status widen_headers(job *j)
+{
+    if (j->wider == 0) return PN_OK;
+    PN_TRY(pn_buf_reserve(j->out, j->wider));
+    uint8_t *data = j->out->data, h[HEADER_MAX];
+    size_t from = j->out->len, to = from + j->wider;
+    j->out->len = to;
+    for (size_t i = j->containers.len / sizeof(container); to > from; i--) {
+        const container *c = &containers(j)[i - 1];
+        if (c->count <= SHORT_COUNT) continue;
+        size_t body = from - (c->at + 1), n = header(c, h);
+        memmove(data + to - body, data + c->at + 1, body);
+        memcpy(data + to - body - n, h, n);
+        to -= body + n;
+        from = c->at;
+    }
+    return PN_OK;
+}
+
+/* ---- scalars ---- */
 
 static pn_status put_text(job *j, const uint8_t *p, size_t n, bool surrogates)
 {
@@ -110,15 +125,26 @@ static pn_status put_text(job *j, const uint8_t *p, size_t n, bool surrogates)
     return j->status;
 }
 
-static pn_status put_string(void *ctx, const pn_json_str *s)
+static pn_status put_characters(job *j, const pn_json_str *s)
 {
-    job *j = ctx;
     bool surrogates;
     if (!s->has_escape && s->ascii) return put_text(j, s->ptr, s->len, false);
     j->text.len = 0;
     PN_TRY(pn_json_unescape(s, &j->text));
     pn_utf8_valid_prefix(pn_buf_view(&j->text), &surrogates);
     return put_text(j, j->text.data, j->text.len, surrogates);
+}
+
+static pn_status put_key(void *ctx, const pn_json_str *s)
+{
+    PN_TRY(count_item(ctx, true));
+    return put_characters(ctx, s);
+}
+
+static pn_status put_string(void *ctx, const pn_json_str *s)
+{
+    PN_TRY(count_item(ctx, false));
+    return put_characters(ctx, s);
 }
 
 /* The value of an integer literal's digits when 64 bits hold it. */
@@ -134,6 +160,7 @@ static bool small_enough(const pn_json_num *n, uint64_t limit, uint64_t *out)
 static pn_status put_number(void *ctx, const pn_json_num *n)
 {
     job *j = ctx;
+    PN_TRY(count_item(j, false));
     bool negative = *n->ptr == '-';
     uint64_t u;
     double v;
@@ -153,6 +180,7 @@ static pn_status put_number(void *ctx, const pn_json_num *n)
 static pn_status put_literal(void *ctx, pn_json_type type)
 {
     job *j = ctx;
+    PN_TRY(count_item(j, false));
     if (type == PN_JSON_TRUE)
         msgpack_pack_true(&j->to);
     else if (type == PN_JSON_FALSE)
@@ -165,19 +193,18 @@ static pn_status put_literal(void *ctx, pn_json_type type)
 /* Canonical text: no key is there twice. */
 static pn_status pack(pn_bytes canonical, const pn_alloc *alloc, pn_buf *out)
 {
-    static const pn_json_events count = {count_begin, count_end, count_key, count_string, count_number, count_literal};
-    static const pn_json_events put = {put_begin, put_end, put_string, put_string, put_number, put_literal};
+    static const pn_json_events put = {put_begin, put_end, put_key, put_string, put_number, put_literal};
     job j;
     j.out = out;
-    j.at = 0;
     j.depth = 0;
+    j.wider = 0;
     j.status = PN_OK;
-    pn_buf_init(&j.counts, alloc);
+    pn_buf_init(&j.containers, alloc);
     pn_buf_init(&j.text, alloc);
     msgpack_packer_init(&j.to, &j, append);
-    pn_status s = pn_json_walk(canonical, &count, &j);
-    if (s == PN_OK) s = pn_json_walk(canonical, &put, &j);
-    pn_buf_clear(&j.counts);
+    pn_status s = pn_json_walk(canonical, &put, &j);
+    if (s == PN_OK) s = widen_headers(&j);
+    pn_buf_clear(&j.containers);
     pn_buf_clear(&j.text);
     return s;
 }
