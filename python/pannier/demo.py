@@ -361,6 +361,7 @@ def step_ask(side: str, work: str) -> dict[str, Any]:
     with open(os.path.join(work, "questions.json"), encoding="utf-8") as f:
         questions = json.load(f)
     bundles = [QueryBundle(q, embedding=model.get_query_embedding(q)) for q in questions]
+    storage_context.from_defaults()  # what a first use imports is not the load's
     gc.collect()
     before = _memory_mb("VmRSS")
     start = time.perf_counter()
