@@ -51,6 +51,8 @@ typedef struct pn_vfs {
     int (*reserve)(void *ctx, int fd, uint64_t size);
     /* Gives the open file the mode of `like`, and its owner where that is allowed. */
     int (*adopt)(void *ctx, int fd, const pn_stat *like);
+    /* A hint that fsync follows, so that the disk can begin while other files are written. */
+    void (*start_sync)(void *ctx, int fd);
     /* Once this failed the descriptor must not be trusted again: what it had
      * written may be gone although the next call succeeds. */
     int (*fsync)(void *ctx, int fd);

@@ -105,6 +105,16 @@ static int posix_adopt(void *ctx, int fd, const pn_stat *like)
     return sys_of(fchmod(fd, (mode_t)like->mode));
 }
 
+static void posix_start_sync(void *ctx, int fd)
+{
+    (void)ctx;
+#ifdef SYNC_FILE_RANGE_WRITE
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)fd;
+#endif
+}
+
 static int posix_fsync(void *ctx, int fd)
 {
     (void)ctx;
@@ -286,8 +296,8 @@ static uint64_t posix_random(void *ctx)
 
 const pn_vfs pn_vfs_posix = {
     .open = posix_open, .read = posix_read, .write = posix_write, .truncate = posix_truncate,
-    .reserve = posix_reserve, .adopt = posix_adopt, .fsync = posix_fsync, .close = posix_close,
-    .fstat = posix_fstat, .lstat = posix_lstat, .readlink = posix_readlink, .realpath = posix_realpath,
+    .reserve = posix_reserve, .adopt = posix_adopt, .start_sync = posix_start_sync, .fsync = posix_fsync,
+    .close = posix_close, .fstat = posix_fstat, .lstat = posix_lstat, .readlink = posix_readlink, .realpath = posix_realpath,
     .writable = posix_writable, .rename = posix_rename, .unlink = posix_unlink, .mkdir = posix_mkdir,
     .sync_dir = posix_sync_dir, .list = posix_list, .lock_dir = posix_lock_dir, .unlock = posix_unlock,
     .pause = posix_pause, .random = posix_random,

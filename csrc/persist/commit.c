@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-enum { MAX_NAMES_TRIED = 100 };
+enum { MAX_NAMES_TRIED = 100, MAX_OPEN = 32 };
 
 /* One commit under way. */
 typedef struct commit {
@@ -18,6 +18,8 @@ typedef struct commit {
     char root[PN_PATH_MAX];
     uint32_t far_tag; /* of files staged outside root: tells whose they are */
     size_t staged;    /* entries whose staged file may exist */
+    int open[MAX_OPEN]; /* written, not yet synced, of ... */
+    size_t open_entry[MAX_OPEN], open_len;
     bool in_place, locked;
     int lock;
     pn_file_error *err;
@@ -141,14 +143,38 @@ static int create_staged(commit *c, const char *dir, uint32_t tag, char name[PN_
     return sys;
 }
 
-static int fill_and_close(commit *c, int fd, pn_bytes bytes, const pn_stat *like)
+static int fill(commit *c, int fd, pn_bytes bytes, const pn_stat *like)
 {
     const pn_vfs *vfs = c->vfs;
     int sys = like != NULL ? vfs->adopt(vfs->ctx, fd, like) : 0;
-    if (sys == 0) sys = pn_file_write_all(vfs, fd, bytes);
-    if (sys == 0) sys = vfs->fsync(vfs->ctx, fd);
-    int closed = vfs->close(vfs->ctx, fd);
+    return sys == 0 ? pn_file_write_all(vfs, fd, bytes) : sys;
+}
+
+static int sync_and_close(commit *c, int fd)
+{
+    int sys = c->vfs->fsync(c->vfs->ctx, fd);
+    int closed = c->vfs->close(c->vfs->ctx, fd);
     return sys != 0 ? sys : closed;
+}
+
+/* Makes what has been written so far durable. Several files are written before the
+ * first is synced: the disk then works on all of them at once, and the file system
+ * needs one transaction of its own where it would need one for each. */
+static pn_status sync_open(commit *c)
+{
+    pn_status status = PN_OK;
+    for (size_t i = 0; i < c->open_len; i++) {
+        int sys = sync_and_close(c, c->open[i]);
+        if (sys != 0 && status == PN_OK)
+            status = fail(c, sys, c->places.at[c->open_entry[i]].final, "cannot write its new contents beside it");
+    }
+    c->open_len = 0;
+    return status;
+}
+
+static void close_open(commit *c)
+{
+    while (c->open_len > 0) (void)c->vfs->close(c->vfs->ctx, c->open[--c->open_len]);
 }
 
 /* Room in the file itself, so that overwriting it does not run out of it halfway. */
@@ -185,15 +211,19 @@ static pn_status stage_one(commit *c, size_t i)
     pn_alloc_put(c->alloc, at->staged);
     at->staged = staged;
     c->staged = i + 1;
-    sys = fill_and_close(c, fd, c->items[i].bytes, exists ? &old : NULL);
-    return sys == 0 ? PN_OK : fail(c, sys, at->final, "cannot write its new contents beside it");
+    c->open_entry[c->open_len] = i;
+    c->open[c->open_len++] = fd;
+    sys = fill(c, fd, c->items[i].bytes, exists ? &old : NULL);
+    if (sys != 0) return fail(c, sys, at->final, "cannot write its new contents beside it");
+    c->vfs->start_sync(c->vfs->ctx, fd);
+    return c->open_len == MAX_OPEN ? sync_open(c) : PN_OK;
 }
 
 static pn_status stage_all(commit *c)
 {
     for (size_t i = 0; i < c->journal.len; i++)
         if (!c->places.at[i].done) PN_TRY(stage_one(c, i));
-    return PN_OK;
+    return sync_open(c);
 }
 
 /* ---- the moment of the commit ---- */
@@ -243,7 +273,9 @@ static pn_status publish_journal(commit *c, const char *journal, bool *visible)
     int fd, sys = 0;
     if (status == PN_OK) sys = create_staged(c, c->root, 0, name, path, &fd);
     if (status == PN_OK && sys == 0) {
-        sys = fill_and_close(c, fd, pn_buf_view(&text), NULL);
+        sys = fill(c, fd, pn_buf_view(&text), NULL);
+        int closed = sync_and_close(c, fd);
+        if (sys == 0) sys = closed;
         if (sys == 0) sys = c->vfs->rename(c->vfs->ctx, path, journal);
         if (sys != 0) (void)c->vfs->unlink(c->vfs->ctx, path);
         else *visible = true;
@@ -407,6 +439,7 @@ pn_status pn_commit_files(const pn_vfs *vfs, const pn_alloc *alloc, const char *
     PN_TRY(pn_file_make_dirs(vfs, c.root, err));
     PN_TRY(lock_root(&c));
     pn_status status = run_locked(&c, n);
+    close_open(&c);
     if (status != PN_OK) (void)unlink_staged(&c);
     if (c.locked) vfs->unlock(vfs->ctx, c.lock);
     pn_places_clear(&c.places);
