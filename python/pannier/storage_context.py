@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 from llama_index.core.constants import (
     DOC_STORE_KEY,
     GRAPH_STORE_KEY,
@@ -50,17 +49,20 @@ from llama_index.core.vector_stores import simple as peer_vector
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from pannier import _files, typescript
+from pannier._encoding import explain
 from pannier.docstore import SimpleDocumentStore
 from pannier.errors import NamespaceError, UnserializableError, UnsupportedLayoutError
 from pannier.graph_store import SimpleGraphStore
 from pannier.index_store import SimpleIndexStore
+from pannier.kvstore import SimpleKVStore
 from pannier.property_graph import SimplePropertyGraphStore
 from pannier.vector_store import SimpleVectorStore
 
 # LlamaIndex's classes themselves, whatever its modules' names are rebound to later.
 _PeerContext = peer_context.StorageContext
 _PeerKVStore = peer_kvstore.SimpleKVStore
-_PeerKVBacked = (peer_docstore.SimpleDocumentStore, peer_index_store.SimpleIndexStore)
+_PEER_KV_BACKED = (peer_docstore.SimpleDocumentStore, peer_index_store.SimpleIndexStore)
+_KV_BACKED = (SimpleDocumentStore, SimpleIndexStore)
 _PeerVectorStore = peer_vector.SimpleVectorStore
 _PeerGraphStore = peer_graph.SimpleGraphStore
 _PeerPropertyGraphStore = peer_property_graph.SimplePropertyGraphStore
@@ -131,7 +133,7 @@ class StorageContext(_PeerContext):
         else:
             loader = _Loader(persist_dir, fs)
             docstore = docstore or loader.docstore()
-            index_store = index_store or loader.index_store(docstore)
+            index_store = index_store or loader.index_store()
             graph_store = graph_store or SimpleGraphStore.from_persist_dir(persist_dir, fs=fs)
             try:
                 property_graph_store = (
@@ -144,6 +146,7 @@ class StorageContext(_PeerContext):
                 vector_stores = {DEFAULT_VECTOR_STORE: vector_store}
             else:
                 vector_stores = vector_stores or loader.vector_stores()
+            docstore = loader.finished(docstore)
         if image_store:
             vector_stores[IMAGE_VECTOR_STORE_NAMESPACE] = image_store
 
@@ -267,11 +270,19 @@ class StorageContext(_PeerContext):
 
 
 class _Loader:
-    """Loads the stores of one directory, Python's layout or LlamaIndex.TS's."""
+    """Loads the stores of one directory, Python's layout or LlamaIndex.TS's.
+
+    A LlamaIndex.TS directory shows by its files' contents. Its first releases called
+    the docstore as Python does, so that one is looked at only after another file has
+    shown what the directory is: :meth:`finished` comes last.
+    """
 
     def __init__(self, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
         self.dir = persist_dir
         self.fs = fs
+        self.typescript = False
+        self.loaded: Any = None  # the docstore, if it came from here
+        self.nodes: List[Any] = []  # found inside LlamaIndex.TS's indices
 
     def path(self, fname: str) -> str:
         return concat_dirs(self.dir, fname) if self.fs is not None else os.path.join(self.dir, fname)
@@ -287,28 +298,24 @@ class _Loader:
         if not self.exists(DOCSTORE_FNAME) and self.exists(fname):
             data = self.read(self.path(fname))
             if typescript.is_docstore(data):
-                return self.converted_docstore(data, fname)
-        store = SimpleDocumentStore.from_persist_dir(self.dir, fs=self.fs)
-        if typescript.is_docstore(store._kvstore._collections_mappings):
-            return self.converted_docstore(store.to_dict(), DOCSTORE_FNAME)
-        return store
+                return SimpleDocumentStore(_kvstore(typescript.docstore_data(data, self.path(fname))))
+        self.loaded = SimpleDocumentStore.from_persist_dir(self.dir, fs=self.fs)
+        return self.loaded
 
-    def converted_docstore(self, data: Any, fname: str) -> BaseDocumentStore:
-        return SimpleDocumentStore.from_dict(_plain(typescript.docstore_data(data, self.path(fname))))
-
-    def index_store(self, docstore: BaseDocumentStore) -> BaseIndexStore:
+    def index_store(self) -> BaseIndexStore:
         store = SimpleIndexStore.from_persist_dir(self.dir, fs=self.fs)
         if not typescript.is_index_store(store._kvstore._collections_mappings):
             return store
-        data, nodes = typescript.index_store_data(store.to_dict(), self.path(INDEX_STORE_FNAME))
-        docstore.add_documents([n for n in nodes if not docstore.document_exists(n.node_id)])
-        return SimpleIndexStore.from_dict(_plain(data))
+        self.typescript = True
+        data, self.nodes = typescript.index_store_data(store.to_dict(), self.path(INDEX_STORE_FNAME))
+        return SimpleIndexStore(_kvstore(data))
 
     def vector_stores(self) -> Dict[str, BasePydanticVectorStore]:
         bare = VECTOR_STORE_FNAME
         if self.exists(bare) and not self.exists(f"{DEFAULT_VECTOR_STORE}{NAMESPACE_SEP}{bare}"):
             data = self.read(self.path(bare)) if self.starts_as_typescript(bare) else None
             if typescript.is_vector_store(data):
+                self.typescript = True
                 return self.converted_vector_stores(data)
         return SimpleVectorStore.from_namespaced_persist_dir(self.dir, fs=self.fs)
 
@@ -327,10 +334,23 @@ class _Loader:
             for namespace, (content, path) in found.items()
         }
 
+    def finished(self, docstore: BaseDocumentStore) -> BaseDocumentStore:
+        """The docstore, once all else is loaded; it holds the nodes that only an index held."""
+        if self.typescript and docstore is self.loaded:
+            if typescript.is_docstore(self.loaded._kvstore._collections_mappings):
+                data = typescript.docstore_data(self.loaded.to_dict(), self.path(DOCSTORE_FNAME))
+                docstore = SimpleDocumentStore(_kvstore(data))
+        missing = [n for n in self.nodes if not docstore.document_exists(n.node_id)]
+        if missing:
+            docstore.add_documents(missing)
+        return docstore
 
-def _plain(data: Any) -> Any:
-    """The same through JSON: no enum members, tuples or sets are left."""
-    return json.loads(json.dumps(data))
+
+def _kvstore(data: Dict[str, Any]) -> SimpleKVStore:
+    """A key-value store of converted collections, as if loaded from their file."""
+    store = SimpleKVStore()
+    text = json.dumps(data).encode()
+    return store if store._load(text) else SimpleKVStore(json.loads(text))
 
 
 # ----- Persisting -----
@@ -382,18 +402,14 @@ def _refuse_typescript(
         )
 
 
-def _is_local(fs: Optional[fsspec.AbstractFileSystem]) -> bool:
-    return fs is None or isinstance(fs, LocalFileSystem)
-
-
 def _own_fs(
     store: Any, fs: Optional[fsspec.AbstractFileSystem]
 ) -> Optional[fsspec.AbstractFileSystem]:
     """Where a store goes: to ``fs``, else to the file system it was made with."""
-    if fs:
+    if fs is not None:
         return fs
     own = getattr(store, "_fs", None)
-    return None if _is_local(own) else own
+    return None if _files.unwrap_local(own) else own
 
 
 def _persist(
@@ -436,9 +452,11 @@ def _make_folder(path: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
 def _payload(label: str, store: Any) -> Any:
     """The content of a store's file, or None when it has to persist itself."""
     try:
-        if _encodes_itself(store):
-            return store._pn_encode()
-        return _encode_peer(store)
+        if "persist" in getattr(store, "__dict__", ()):
+            return None
+        if type(store) in _KV_BACKED or type(store) in _PEER_KV_BACKED:
+            return _encode_kv(label, store._kvstore)
+        return store._pn_encode() if _encodes_itself(store) else _encode_peer(label, store)
     except UnserializableError as e:
         if not e.store:
             e.store = label
@@ -450,29 +468,41 @@ def _payload(label: str, store: Any) -> Any:
 def _encodes_itself(store: Any) -> bool:
     """Whether a store is pannier's and nobody has put another ``persist`` over it."""
     cls = type(store)
-    if not hasattr(cls, "_pn_encode") or "persist" in getattr(store, "__dict__", ()):
+    if not hasattr(cls, "_pn_encode"):
         return False
-    owner = next(c for c in cls.__mro__ if "persist" in vars(c))
-    return owner.__module__.partition(".")[0] == "pannier"
+    owner = next((c for c in cls.__mro__ if "persist" in vars(c)), cls)
+    if owner.__module__.partition(".")[0] != "pannier":
+        return False
+    kvstore = getattr(store, "_kvstore", None)
+    return kvstore is None or _encodes_itself(kvstore)
 
 
-def _encode_peer(store: Any) -> Optional[bytes]:
-    """The file of a store that is exactly LlamaIndex's own, else None."""
-    if "persist" in getattr(store, "__dict__", ()):
+def _encode_kv(label: str, kvstore: Any) -> Any:
+    """The file of a document or index store over this key-value store."""
+    if "persist" in getattr(kvstore, "__dict__", ()):
         return None
+    if type(kvstore) is _PeerKVStore:
+        return _dumps(label, kvstore._collections_mappings)
+    return kvstore._pn_encode(label) if _encodes_itself(kvstore) else None
+
+
+def _encode_peer(label: str, store: Any) -> Optional[bytes]:
+    """The file of a store that is exactly LlamaIndex's own, else None."""
     cls = type(store)
-    if cls in _PeerKVBacked:
-        kvstore = store._kvstore
-        if type(kvstore) is _PeerKVStore and "persist" not in vars(kvstore):
-            return json.dumps(kvstore._collections_mappings).encode()
-        return kvstore._pn_encode() if _encodes_itself(kvstore) else None
     if cls is _PeerVectorStore:
-        return json.dumps(store.data.to_dict()).encode()
+        return _dumps(label, store.data.to_dict())
     if cls is _PeerGraphStore:
-        return json.dumps(store._data.to_dict()).encode()
+        return _dumps(label, store._data.to_dict())
     if cls is _PeerPropertyGraphStore:
         return store.graph.model_dump_json().encode("utf-8")
     return None
+
+
+def _dumps(label: str, value: Any) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except TypeError as e:
+        raise explain(e, label, "", value) from e
 
 
 # ----- Telling what is inside -----

@@ -116,13 +116,10 @@ def _has_class_name(entry: Mapping[str, Any]) -> bool:
 
 def is_index_store(data: Any) -> bool:
     """Whether the contents of an index store file are LlamaIndex.TS's."""
+    if not isinstance(data, Mapping) or STRUCTS in data:
+        return False
     entry = _first(data, NODES)
-    return (
-        isinstance(entry, Mapping)
-        and STRUCTS not in data
-        and "indexId" in entry
-        and "__data__" not in entry
-    )
+    return isinstance(entry, Mapping) and "indexId" in entry and "__data__" not in entry
 
 
 def is_vector_store(data: Any) -> bool:
@@ -291,13 +288,6 @@ def vector_data(data: Mapping[str, Any], path: str) -> Dict[str, Any]:
     sources = out["text_id_to_ref_doc_id"]
     out["text_id_to_ref_doc_id"] = {key: sources.get(key, "None") for key in out["embedding_dict"]}
     return out
-
-
-def add_missing_nodes(data: Dict[str, Any], nodes: List[BaseNode]) -> None:
-    """Put nodes that only an index held into the docstore's collections."""
-    entries = data.setdefault(NODES, {})
-    for found in nodes:
-        entries.setdefault(found.node_id, doc_to_json(found))
 
 
 def _parse(text: Any, path: str) -> Any:
