@@ -71,31 +71,34 @@ static const uint8_t *high_run(const uint8_t *p, const uint8_t *end, const uint8
 
 pn_status pn_lex_string(pn_json_reader *r, pn_json_str *out)
 {
-    const uint8_t *start = r->p + 1, *p = start, *bad, *next;
-    pn_json_str s = {.ptr = start, .ascii = true, .canonical = true};
+    const uint8_t *start = r->p + 1, *p = start, *bad;
+    bool has_escape = false, ascii = true, canonical = true;
     for (;;) {
         p = pn_lex_plain(p, r->end);
         if (p == r->end) return pn_lex_fail(r, start - 1, PN_ERR_SYNTAX, "unterminated string");
         if (*p == '"') break;
         if (*p == '\\') {
-            next = escapes(p, r->end, &s.canonical, &bad);
-            if (next == NULL) return pn_lex_fail(r, bad, PN_ERR_SYNTAX, "invalid escape");
-            s.has_escape = true;
-        } else if (*p < 0x20) {
-            return pn_lex_fail(r, p, PN_ERR_SYNTAX, "control character in a string");
+            p = escapes(p, r->end, &canonical, &bad);
+            if (p == NULL) return pn_lex_fail(r, bad, PN_ERR_SYNTAX, "invalid escape");
+            has_escape = true;
+        } else if (*p >= 0x80) {
+            p = high_run(p, r->end, &bad);
+            if (p == NULL) return pn_lex_fail(r, bad, PN_ERR_UTF8, "invalid UTF-8");
+            ascii = canonical = false;
         } else if (*p == 0x7f) {
-            s.canonical = false;
-            next = p + 1;
+            p++;
+            canonical = false;
         } else {
-            next = high_run(p, r->end, &bad);
-            if (next == NULL) return pn_lex_fail(r, bad, PN_ERR_UTF8, "invalid UTF-8");
-            s.ascii = s.canonical = false;
+            return pn_lex_fail(r, p, PN_ERR_SYNTAX, "control character in a string");
         }
-        p = next;
     }
-    s.len = (size_t)(p - start);
     r->p = p + 1;
-    *out = s;
+    /* Field by field: copying a struct built of small stores waits for all of them. */
+    out->ptr = start;
+    out->len = (size_t)(p - start);
+    out->has_escape = has_escape;
+    out->ascii = ascii;
+    out->canonical = canonical;
     return PN_OK;
 }
 
@@ -141,7 +144,9 @@ pn_status pn_lex_number(pn_json_reader *r, pn_json_num *out)
     if (!is_digit(first, end)) {
         const uint8_t *p = named_number(start, end);
         if (p == NULL) return pn_lex_fail(r, start, PN_ERR_SYNTAX, "expected a value");
-        *out = (pn_json_num){start, (size_t)(p - start), false};
+        out->ptr = start;
+        out->len = (size_t)(p - start);
+        out->is_int = false;
         r->p = p;
         return PN_OK;
     }
@@ -149,7 +154,9 @@ pn_status pn_lex_number(pn_json_reader *r, pn_json_num *out)
     const uint8_t *p = fraction_and_exponent(whole, end);
     if (p == whole && whole - first > PN_JSON_MAX_INT_DIGITS)
         return pn_lex_fail(r, start, PN_ERR_UNSUPPORTED, "an integer of too many digits");
-    *out = (pn_json_num){start, (size_t)(p - start), p == whole};
+    out->ptr = start;
+    out->len = (size_t)(p - start);
+    out->is_int = p == whole;
     r->p = p;
     return PN_OK;
 }
