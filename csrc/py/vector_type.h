@@ -1,0 +1,41 @@
+/* vector_type.h: VectorTable, the state of pannier.SimpleVectorStore, as the files of
+ * the binding that work on it share it.
+ *
+ * Lock and GIL: the table's maps change only with both held, so either is enough to
+ * read them, and a scan holds the lock alone. The lock is never held while Python code
+ * could run, and nobody waits for it with the GIL. What leaves the table is released
+ * after the lock.
+ */
+#ifndef PN_PY_VECTOR_TYPE_H
+#define PN_PY_VECTOR_TYPE_H
+
+#include "py/json_py.h"
+#include "py/module.h"
+#include "store/vector.h"
+
+#include <pthread.h>
+
+typedef struct {
+    PyObject_HEAD
+    pn_vec vec;
+    pthread_mutex_t mutex;
+} vector_object;
+
+void pn_vector_lock(vector_object *self);
+void pn_vector_unlock(vector_object *self); /* releases what was dropped */
+
+/* Methods that live in other files. */
+PyObject *pn_vector_dense(PyObject *self, PyObject *unused);                             /* vector_rows.c */
+PyObject *pn_vector_shape(PyObject *self, PyObject *unused);                             /* vector_rows.c */
+PyObject *pn_vector_copy_rows(PyObject *self, PyObject *array);                          /* vector_rows.c */
+int pn_vector_add_rows_type(PyObject *module);                                           /* vector_rows.c */
+PyObject *pn_vector_add_nodes(PyObject *self, PyObject *const *args, Py_ssize_t nargs); /* vector_add.c */
+PyObject *pn_vector_query(PyObject *self, PyObject *args);                               /* vector_query.c */
+PyObject *pn_vector_delete_matching(PyObject *self, PyObject *args);                     /* vector_query.c */
+extern const char pn_vector_add_nodes_doc[], pn_vector_query_doc[], pn_vector_delete_matching_doc[];
+
+/* The floats of an exact list of exact floats, in *out (bytes of doubles, appended);
+ * false, without an exception, when it is anything else, or with MemoryError. */
+bool pn_vector_floats(PyObject *list, pn_buf *out);
+
+#endif
