@@ -83,3 +83,12 @@ def test_export_checker_notices_a_stray_symbol(tmp_path):
     source.write_text("int PyInit__core(void) { return 0; }\nint stray(void) { return 1; }\n")
     subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
     assert tool("check_exports").exported(str(library)) == {"PyInit__core", "stray"}
+
+
+def test_sanitizer_checker_tells_our_reports_from_others():
+    findings = tool("check_asan").findings
+    theirs = "Direct leak of 8 byte(s)\n    #0 malloc\n    #1 numpy/core.so"
+    ours = "Direct leak of 8 byte(s)\n    #0 malloc\n    #1 in pn_buf_new csrc/base/buffer.c:9".replace("csrc", "/x/csrc")
+    assert findings(f"ERROR: LeakSanitizer: detected memory leaks\n\n{theirs}\n\n{ours}\n\nSUMMARY") == [ours]
+    assert findings("==1==ERROR: AddressSanitizer: heap-use-after-free") and findings("a.c:1: runtime error: x")
+    assert findings("") == []
