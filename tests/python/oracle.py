@@ -223,19 +223,17 @@ def fixed_side(name: str) -> Side:
     return Side(name, **made, **_COMMON)
 
 
-def _pannier_side() -> Side:
-    import pannier
+class _Pannier(Side):
+    """pannier's classes, each imported when first asked for, as pannier does itself."""
 
-    names = (
-        "SimpleKVStore KVDocumentStore SimpleDocumentStore KVIndexStore SimpleIndexStore "
-        "StorageContext SimpleVectorStore SimpleGraphStore SimplePropertyGraphStore "
-        "load_index_from_storage load_indices_from_storage load_graph_from_storage"
-    )
-    return Side("pannier", **{name: getattr(pannier, name) for name in names.split()})
+    def __getattr__(self, name: str) -> Any:
+        import pannier
+
+        return getattr(pannier, name)
 
 
 peer = fixed_side("peer")
-impl = fixed_side("standin") if IS_PEER else _pannier_side()
+impl = fixed_side("standin") if IS_PEER else _Pannier("pannier")
 SIDES = (peer, impl)
 
 
