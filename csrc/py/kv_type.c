@@ -130,7 +130,12 @@ PyObject *pn_py_promote(pn_cell *cell)
 
 /* ---- surrender ---- */
 
-static PyObject *plain_collection(pn_coll *coll)
+typedef PyObject *(*value_of)(pn_cell *cell); /* a new reference, or NULL with an exception */
+
+static PyObject *promoted(pn_cell *cell) { return Py_XNewRef(pn_py_promote(cell)); }
+static PyObject *decoded(pn_cell *cell) { return pn_py_cell_value(cell); }
+
+static PyObject *plain_collection(pn_coll *coll, value_of get)
 {
     int gc = pn_gc_pause();
     PyObject *dict = PyDict_New();
@@ -138,16 +143,18 @@ static PyObject *plain_collection(pn_coll *coll)
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *k = pn_py_str(key), *v = k ? pn_py_promote(cell) : NULL;
+        PyObject *k = pn_py_str(key), *v = k ? get(cell) : NULL;
         if (v == NULL || PyDict_SetItem(dict, k, v) < 0) Py_CLEAR(dict);
         Py_XDECREF(k);
+        Py_XDECREF(v);
     }
     pn_gc_resume(gc);
     return dict;
 }
 
-/* All collections as one dict of dicts that share the table's live values. */
-static PyObject *plain_store(pn_kv *kv)
+/* All collections as one dict of dicts: of the table's live values, or of values decoded
+ * for the occasion (live ones are the same objects either way). */
+static PyObject *plain_store(pn_kv *kv, value_of get)
 {
     int gc = pn_gc_pause();
     PyObject *outer = PyDict_New();
@@ -155,7 +162,7 @@ static PyObject *plain_store(pn_kv *kv)
     pn_bytes name;
     void *slot;
     while (outer != NULL && pn_omap_next(&kv->colls, &pos, &name, &slot)) {
-        PyObject *k = pn_py_str(name), *v = k ? plain_collection(*(pn_coll **)slot) : NULL;
+        PyObject *k = pn_py_str(name), *v = k ? plain_collection(*(pn_coll **)slot, get) : NULL;
         if (v == NULL || PyDict_SetItem(outer, k, v) < 0) Py_CLEAR(outer);
         Py_XDECREF(k);
         Py_XDECREF(v);
@@ -178,7 +185,7 @@ static int adopt(kv_object *self, PyObject *plain)
 static int surrender(kv_object *self)
 {
     if (self->kv == NULL) return 0;
-    PyObject *plain = plain_store(self->kv);
+    PyObject *plain = plain_store(self->kv, promoted);
     if (plain == NULL) return -1;
     adopt(self, plain);
     Py_DECREF(plain);
@@ -432,7 +439,7 @@ static PyObject *kv_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
 static PyObject *get_all(kv_object *self, PyObject *collection)
 {
     pn_coll *coll = native_collection(self, collection);
-    if (coll != NULL) return plain_collection(coll);
+    if (coll != NULL) return plain_collection(coll, promoted);
     if (PyErr_Occurred()) return NULL;
     PyObject *m = plain_mapping(self, collection);
     return m ? PyObject_CallOneArg((PyObject *)&PyDict_Type, m) : NULL;
@@ -509,6 +516,14 @@ static PyObject *kv_surrender(PyObject *op, PyObject *unused)
     kv_object *self = (kv_object *)op;
     if (ready(self) < 0 || surrender(self) < 0) return NULL;
     return Py_NewRef(self->plain);
+}
+
+static PyObject *kv_dump(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    kv_object *self = (kv_object *)op;
+    if (ready(self) < 0) return NULL;
+    return self->kv ? plain_store(self->kv, decoded) : Py_NewRef(self->plain);
 }
 
 static PyObject *kv_adopt(PyObject *op, PyObject *plain)
@@ -749,6 +764,7 @@ static PyMethodDef kv_methods[] = {
      "put_all(kv_pairs, collection='data', batch_size=1)\n\nPuts each (key, value); any batch size is fine."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},
+    {"_dump", kv_dump, METH_NOARGS, "The contents as a dict of dicts, for pickling; the table stays as it is."},
     {"_adopt", kv_adopt, METH_O, "Makes the given mapping the truth."},
     {"_names", kv_names, METH_NOARGS, "Names of the collections."},
     {"_keys", kv_keys, METH_O, "Keys of a collection."},

@@ -150,23 +150,24 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
 
     # ---- pickle and copy ----
 
-    def _snapshot_collections(self) -> Dict[Any, Dict[Any, Any]]:
-        """A plain dict of plain dicts that share the stored values; the table stays as it is."""
-        plain = self._plain()
-        if plain is not None:
-            return plain
-        return {name: CollectionView(self, name).copy() for name in self._names()}
-
     def __getstate__(self) -> dict:
         state = {k: v for k, v in self.__dict__.items() if k != "_mapping_factory"}
-        state["_collections_mappings"] = self._snapshot_collections()
+        state["_collections_mappings"] = self._dump()
         state["factory_fn"] = {"fn": self._mapping_factory}
         return state
 
     def __setstate__(self, state: dict) -> None:
+        """Takes a state of this class or of the peer's."""
         state = dict(state)
         self._mapping_factory = state.pop("factory_fn")["fn"]
-        self._adopt(state.pop("_collections_mappings"))
+        collections = state.pop("_collections_mappings")
+        if type(collections) is not dict or not all(type(c) is dict for c in collections.values()):
+            self._adopt(collections)
+        else:
+            for name, collection in collections.items():
+                self._create(name)
+                for key, value in collection.items():
+                    self._set_live(name, key, value)
         self.__dict__.update(state)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
