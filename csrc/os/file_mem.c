@@ -1,7 +1,6 @@
 #include "os/file_mem.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 enum { MAX_HOPS = 40, MAX_PENDING = 60, FATES = 4 };
 
@@ -194,6 +193,21 @@ static int splice_link(const node *link, const char *after, char rest[PN_PATH_MA
     return pn_path_join("", target, rest);
 }
 
+/* The name of ino in any directory, and that directory. */
+static bool find_name(const pn_memfs *fs, uint32_t ino, uint32_t *dir, const char **name)
+{
+    for (uint32_t d = 0; d < node_count(fs); d++) {
+        const pn_buf *names = &node_at(fs, d)->names;
+        for (size_t i = 0; i < count_of(names, sizeof(entry)); i++)
+            if (entries_of(names)[i].ino == ino) {
+                *dir = d;
+                *name = entries_of(names)[i].name;
+                return true;
+            }
+    }
+    return false;
+}
+
 static int walk(const pn_memfs *fs, const char *path, bool follow_last, spot *out)
 {
     char rest[PN_PATH_MAX];
@@ -209,6 +223,11 @@ static int walk(const pn_memfs *fs, const char *path, bool follow_last, spot *ou
         spot next = {out->ino, UINT32_MAX, ""};
         if ((sys = next_component(&p, next.name)) != 0) return sys;
         if (strcmp(next.name, ".") == 0) continue;
+        if (strcmp(next.name, "..") == 0) {
+            const char *own;
+            if (out->ino != 0 && !find_name(fs, out->ino, &out->ino, &own)) return ENOENT;
+            continue;
+        }
         entry *e = find_entry(&dir->names, next.name);
         if (e != NULL) next.ino = e->ino;
         if (e != NULL && node_at(fs, e->ino)->kind == PN_KIND_LINK && (*p != '\0' || follow_last)) {
@@ -340,21 +359,6 @@ static int mem_readlink(void *ctx, const char *path, char to[PN_PATH_MAX])
     if (sys != 0) return sys;
     node *n = node_at(ctx, at.ino);
     return n->kind == PN_KIND_LINK ? splice_link(n, "", to) : EINVAL;
-}
-
-/* The name of ino in any directory, and that directory. */
-static bool find_name(const pn_memfs *fs, uint32_t ino, uint32_t *dir, const char **name)
-{
-    for (uint32_t d = 0; d < node_count(fs); d++) {
-        const pn_buf *names = &node_at(fs, d)->names;
-        for (size_t i = 0; i < count_of(names, sizeof(entry)); i++)
-            if (entries_of(names)[i].ino == ino) {
-                *dir = d;
-                *name = entries_of(names)[i].name;
-                return true;
-            }
-    }
-    return false;
 }
 
 static int mem_realpath(void *ctx, const char *path, char to[PN_PATH_MAX])
