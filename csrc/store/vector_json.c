@@ -132,12 +132,10 @@ static bool is_key(const pn_json_str *key, pn_bytes name)
     return !key->has_escape && pn_bytes_equal((pn_bytes){key->ptr, key->len}, name);
 }
 
-/* Which member a key means, as a bit: 1, 2, 4, and 8, 16, 32 for the camel-case names. */
+/* Which member a key means, as a bit: 1, 2, 4, or 0. */
 static unsigned member_of(const pn_json_str *key)
 {
-    const pn_bytes names[] = {PN_BYTES("embedding_dict"), PN_BYTES("text_id_to_ref_doc_id"),
-                              PN_BYTES("metadata_dict"),  PN_BYTES("embeddingDict"),
-                              PN_BYTES("textIdToRefDocId"), PN_BYTES("metadataDict")};
+    const pn_bytes names[] = {PN_BYTES("embedding_dict"), PN_BYTES("text_id_to_ref_doc_id"), PN_BYTES("metadata_dict")};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (is_key(key, names[i])) return 1u << i;
     return 0;
@@ -154,12 +152,9 @@ static pn_status read_members(loader *l)
         PN_TRY(pn_json_object_next(&l->r, &key, &more));
         if (!more) return pn_json_end(&l->r);
         unsigned bit = member_of(&key);
+        PN_FAIL_IF(bit == 0 || (seen & bit) != 0, PN_ERR_UNSUPPORTED);
         seen |= bit;
-        bool mixed = (seen & 7) != 0 && (seen & 56) != 0;
-        PN_FAIL_IF(bit == 0 || mixed, PN_ERR_UNSUPPORTED);
-        read_fn *read = bit & 9 ? read_row : bit & 18 ? read_ref : read_meta;
-        PN_FAIL_IF(pn_omap_len(target(l, read)) != 0, PN_ERR_UNSUPPORTED); /* a second one of a name */
-        PN_TRY(read_member(l, read));
+        PN_TRY(read_member(l, bit == 1 ? read_row : bit == 2 ? read_ref : read_meta));
     }
 }
 

@@ -4,11 +4,10 @@
  *    "text_id_to_ref_doc_id": {id: string, ...},
  *    "metadata_dict": {id: any, ...}}
  *
- * Reading takes the three members in any order, each at most once and each optional,
- * and also the names that LlamaIndex.TS gives them (embeddingDict, textIdToRefDocId,
- * metadataDict), if no other name occurs. Numbers go straight into the matrix; ids and
- * metadata are copied, in canonical form, so the text can go afterwards. What is valid
- * JSON but anything else than this is PN_ERR_UNSUPPORTED.
+ * Reading takes the three members in any order, each at most once and each optional.
+ * Numbers go straight into the matrix; ids and metadata are copied, in canonical form,
+ * so the text can go afterwards. What is valid JSON but anything else than this is
+ * PN_ERR_UNSUPPORTED.
  *
  * Both are one pass, O(text). Not locked.
  */

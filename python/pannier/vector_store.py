@@ -1,0 +1,731 @@
+"""The vector store: LlamaIndex's ``SimpleVectorStore`` on the C core.
+
+The state lives in the store's ``data`` field. There a :class:`NativeVectorData` holds a
+``_core.VectorTable`` (a matrix, and metadata as JSON text until somebody asks for it)
+and shows the three dictionaries of LlamaIndex's ``SimpleVectorStoreData`` as live
+mappings. It *surrenders*, that is becomes a plain ``SimpleVectorStoreData``, when
+somebody assigns one of the dictionaries or stores something that a table cannot hold
+(an embedding that is not a list of floats, an id that is no string); from then on, as
+for data that the caller made, LlamaIndex's own methods do the work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
+
+import fsspec
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, field_serializer
+from llama_index.core.indices.query import embedding_utils
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    Node,
+    NodeRelationship,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.utils import concat_dirs
+from llama_index.core.vector_stores import simple as peer
+from llama_index.core.vector_stores.simple import (
+    DEFAULT_VECTOR_STORE,
+    MMR_MODE,
+    NAMESPACE_SEP,
+    SimpleVectorStoreData,
+)
+from llama_index.core.vector_stores.simple import SimpleVectorStore as PeerSimpleVectorStore
+from llama_index.core.vector_stores.types import (
+    DEFAULT_PERSIST_DIR,
+    DEFAULT_PERSIST_FNAME,
+    BasePydanticVectorStore,
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+
+from pannier import _core, _files, typescript
+from pannier._encoding import corrupt, explain
+from pannier._views import LiveMapping, checked_iter
+from pannier.errors import NamespaceError
+
+logger = logging.getLogger(__name__)
+
+ROWS, REFS, METAS = 0, 1, 2  # the maps of a VectorTable
+_FIELDS = ("embedding_dict", "text_id_to_ref_doc_id", "metadata_dict")
+
+
+# ----- The data object -----
+
+
+class VectorMapping(LiveMapping):
+    """One dictionary of a vector store, live.
+
+    ``embedding_dict[id]`` is an equal list each time, not the list that was added;
+    ``metadata_dict[id]`` is the stored dict itself, as in LlamaIndex.
+    """
+
+    __slots__ = ("_data", "_table", "_which", "_plain")
+
+    def __init__(self, data: "NativeVectorData", table: Any, which: int) -> None:
+        self._data = data
+        self._table = table
+        self._which = which
+        self._plain: Optional[Dict[Any, Any]] = None  # the dict it became, after a surrender
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._plain is not None:
+            return self._plain[key]
+        hash(key)  # TypeError as a dict raises
+        return self._table.get(self._which, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self._plain is None:
+            hash(key)
+            if self._table.set(self._which, key, value):
+                return
+            self._data._surrender()
+        cast(Dict[Any, Any], self._plain)[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        if self._plain is not None:
+            del self._plain[key]
+            return
+        hash(key)
+        if not self._table.remove(self._which, key):
+            raise KeyError(key)
+
+    def __contains__(self, key: Any) -> bool:
+        if self._plain is not None:
+            return key in self._plain
+        hash(key)
+        return bool(self._table.has(self._which, key))
+
+    def __len__(self) -> int:
+        return len(self._plain) if self._plain is not None else self._table.len(self._which)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._plain is not None:
+            return iter(self._plain)
+        return checked_iter(self._table.keys(self._which), self.__len__)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(list(self))
+
+    def popitem(self) -> Tuple[Any, Any]:
+        """Removes and returns the last pair, as a dict does."""
+        for key in reversed(self):
+            return key, self.pop(key)
+        raise KeyError("popitem(): dictionary is empty")
+
+    def clear(self) -> None:
+        for key in list(self):
+            del self[key]
+
+    def _peeked(self) -> Dict[Any, Any]:
+        """A plain dict whose values may be fresh equal ones."""
+        if self._plain is not None:
+            return dict(self._plain)
+        return {key: self._table.peek(self._which, key) for key in self._table.keys(self._which)}
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, VectorMapping):
+            return self._peeked() == other._peeked()
+        return self._peeked() == other
+
+    def __repr__(self) -> str:
+        return repr(self._peeked())
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> Dict[Any, Any]:
+        import copy
+
+        return copy.deepcopy(self._peeked(), memo)
+
+    def __reduce__(self) -> Any:
+        return (dict, (self._peeked(),))
+
+
+def _field(which: int) -> Any:
+    def get(self: "NativeVectorData") -> VectorMapping:
+        return self._views[which]
+
+    def assign(self: "NativeVectorData", value: Any) -> None:
+        if value is self._views[which]:  # what ``data.field |= {...}`` ends with
+            return
+        self._surrender()
+        setattr(self, _FIELDS[which], value)
+
+    return property(get, assign)
+
+
+class NativeVectorData(SimpleVectorStoreData):
+    """LlamaIndex's ``SimpleVectorStoreData`` over a C table.
+
+    Assigning one of the three dictionaries turns the object into a plain
+    ``SimpleVectorStoreData`` with that dictionary and plain copies of the others;
+    mappings that were handed out before go on showing what they showed.
+
+    Args:
+        embedding_dict, text_id_to_ref_doc_id, metadata_dict: as in LlamaIndex. With any
+            of them the object is a plain one at once.
+    """
+
+    embedding_dict = _field(ROWS)  # type: ignore[assignment]
+    text_id_to_ref_doc_id = _field(REFS)  # type: ignore[assignment]
+    metadata_dict = _field(METAS)  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:
+            self.__class__ = SimpleVectorStoreData  # type: ignore[assignment]
+            self.__init__(*args, **kwargs)  # type: ignore[misc]
+        else:
+            self._attach(_core.VectorTable())
+
+    def _attach(self, table: Any) -> None:
+        self._table = table
+        self._views = tuple(VectorMapping(self, table, which) for which in (ROWS, REFS, METAS))
+
+    @classmethod
+    def over(cls, table: Any) -> "NativeVectorData":
+        """The data object of a ``_core.VectorTable``."""
+        self = cls.__new__(cls)
+        self._attach(table)
+        return self
+
+    def _surrender(self) -> None:
+        """Becomes a plain ``SimpleVectorStoreData``; live values stay the same objects."""
+        if type(self) is not NativeVectorData:
+            return
+        views, table = self._views, self._table
+        plain = [{key: table.get(which, key) for key in table.keys(which)} for which in (ROWS, REFS, METAS)]
+        del self._views, self._table
+        self.__class__ = SimpleVectorStoreData  # type: ignore[assignment]
+        for name, view, values in zip(_FIELDS, views, plain):
+            view._plain = values
+            setattr(self, name, values)
+
+    def _peeked(self) -> SimpleVectorStoreData:
+        return SimpleVectorStoreData(*(view._peeked() for view in self._views))
+
+    def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
+        """The three dictionaries as plain ones, deep, as dataclasses_json makes them."""
+        rows, refs, metas = (view._peeked() for view in self._views)
+        live = dict(self._table.live())
+        dumped = SimpleVectorStoreData(metadata_dict=live).to_dict(encode_json=encode_json)["metadata_dict"]
+        metas.update(dumped)
+        return dict(zip(_FIELDS, (rows, refs, metas)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SimpleVectorStoreData):
+            return NotImplemented
+        mine, theirs = self._views, [getattr(other, name) for name in _FIELDS]
+        return all(a == b for a, b in zip(mine, theirs))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._peeked())
+
+    def __copy__(self) -> SimpleVectorStoreData:
+        """Shares the dictionaries, so they have to be dictionaries."""
+        self._surrender()
+        return SimpleVectorStoreData(*(getattr(self, name) for name in _FIELDS))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        odd: Dict[str, Any] = {}
+
+        def keep(key: str, value: Any) -> str:
+            odd[key] = value
+            return "null"
+
+        text = bytes(self._table.encode(keep))
+        return (_restored, (text, odd))
+
+
+def _restored(text: bytes, odd: Dict[str, Any]) -> SimpleVectorStoreData:
+    """Unpickles a :class:`NativeVectorData`."""
+    table = _core.VectorTable.load(text)
+    if table is None:
+        return SimpleVectorStoreData(**{**json.loads(text), "metadata_dict": {**json.loads(text)["metadata_dict"], **odd}})
+    for key, value in odd.items():
+        table.set(METAS, key, value)
+    return NativeVectorData.over(table)
+
+
+def _native(data: SimpleVectorStoreData, own_metadata: bool) -> SimpleVectorStoreData:
+    """The same contents over a table, or ``data`` itself where a table cannot hold them.
+
+    Args:
+        own_metadata: nobody else holds the metadata dicts, so their text will do.
+    """
+    if any(type(getattr(data, name)) is not dict for name in _FIELDS):
+        return data
+    table = _core.VectorTable()
+    for key, row in data.embedding_dict.items():
+        if not table.set(ROWS, key, row):
+            return data
+    for key, ref in data.text_id_to_ref_doc_id.items():
+        if not table.set(REFS, key, ref):
+            return data
+    for key, metadata in data.metadata_dict.items():
+        if own_metadata and table.set_text(key, metadata):
+            continue
+        if not table.set(METAS, key, metadata):
+            return data
+    return NativeVectorData.over(table)
+
+
+# ----- How node classes dump, for VectorTable.add_nodes -----
+
+# One letter a field, see vector_add.c. A class with a field that is not known here is
+# left to LlamaIndex's own code.
+_KINDS = {
+    "id_": "s",
+    "embedding": "-",
+    "metadata": "-",
+    "excluded_embed_metadata_keys": "l",
+    "excluded_llm_metadata_keys": "l",
+    "relationships": "r",
+    "metadata_template": "s",
+    "metadata_separator": "s",
+    "metadata_seperator": "s",
+    "text": "s",
+    "mimetype": "s",
+    "start_char_idx": "n",
+    "end_char_idx": "n",
+    "text_template": "s",
+    "image": "o",
+    "image_path": "o",
+    "image_url": "o",
+    "image_mimetype": "o",
+    "text_embedding": "0",
+    "index_id": "s",
+    "obj": "0",
+    "text_resource": "m",
+    "image_resource": "m",
+    "audio_resource": "m",
+    "video_resource": "m",
+}
+_RELATED = {"node_id", "node_type", "metadata", "hash"}
+_RESOURCE = {"embeddings", "data", "text", "path", "url", "mimetype"}
+_NODE_TYPES = (RelatedNodeInfo, NodeRelationship, ObjectType, MediaResource, NodeRelationship.SOURCE)
+
+
+def _make_plans() -> Dict[type, Tuple[str, Tuple[str, ...], bytes]]:
+    if set(RelatedNodeInfo.model_fields) != _RELATED or set(MediaResource.model_fields) != _RESOURCE:
+        return {}
+    plans = {}
+    for cls in (TextNode, Document, ImageNode, IndexNode, Node):
+        names = tuple(cls.model_fields)
+        if set(names) <= set(_KINDS):
+            plans[cls] = (cls.class_name(), names, "".join(_KINDS[name] for name in names).encode())
+    return plans
+
+
+_PLANS = _make_plans()
+
+
+# ----- Queries -----
+
+_TOP_K = embedding_utils.get_top_k_embeddings
+_MMR = embedding_utils.get_top_k_mmr_embeddings
+_SIMILARITY = embedding_utils.default_similarity_fn
+_dot_checked: Optional[bool] = None
+
+
+def _dot_agrees() -> bool:
+    """Whether the core's similarities will be numpy's to the last bit; checked once."""
+    global _dot_checked
+    if _dot_checked is None:
+        rng = np.random.default_rng(20240229)
+        sizes = (2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 100, 255, 384, 768, 1536, 4097)
+        _dot_checked = True
+        for n in sizes:
+            a, b = rng.standard_normal(n), rng.standard_normal(n + 1)[1:]
+            if _core.numpy_dot(a, np.ascontiguousarray(b)) != np.dot(a, b):
+                logger.info("numpy's dot differs from its C function: queries take LlamaIndex's path")
+                _dot_checked = False
+    return _dot_checked
+
+
+_NOT_PLAIN: Any = object()
+
+
+def _filter_specs(filters: Any) -> Tuple[Any, str]:
+    """Filters as ``VectorTable.query`` takes them, or ``_NOT_PLAIN``."""
+    if filters is None:
+        return None, "and"
+    if type(filters) is not MetadataFilters:
+        return _NOT_PLAIN, ""
+    if not filters.filters:
+        return None, "and"
+    condition = filters.condition or FilterCondition.AND
+    if type(condition) is not FilterCondition:
+        return _NOT_PLAIN, ""
+    specs = []
+    for one in filters.filters:
+        if type(one) is not MetadataFilter or type(one.operator) is not FilterOperator:
+            return _NOT_PLAIN, ""
+        value = tuple(one.value) if type(one.value) is list else one.value
+        specs.append((one.key, one.operator.value, value))
+    return specs, condition.value
+
+
+def _id_tuple(node_ids: Any) -> Any:
+    if node_ids is None:
+        return None
+    return tuple(node_ids) if type(node_ids) in (list, tuple, set, frozenset) else _NOT_PLAIN
+
+
+def _query_vector(embedding: Any, is_mmr: bool) -> Optional[np.ndarray]:
+    """The query as contiguous float64, if LlamaIndex would compute with just that."""
+    if is_mmr and type(embedding) is not list:
+        return None
+    try:
+        vector = np.array(embedding)
+    except Exception:
+        return None
+    return vector if vector.dtype == np.float64 and vector.ndim == 1 else None
+
+
+def _mmr_threshold(query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Any:
+    """None for a plain query, a float for MMR, ``_NOT_PLAIN`` for what is neither."""
+    if query.mode == VectorStoreQueryMode.DEFAULT:
+        return None if peer.get_top_k_embeddings is _TOP_K else _NOT_PLAIN
+    if query.mode != MMR_MODE or peer.get_top_k_mmr_embeddings is not _MMR:
+        return _NOT_PLAIN
+    threshold = kwargs.get("mmr_threshold")
+    if threshold is None:
+        return 0.5
+    return float(threshold) if type(threshold) in (float, int) else _NOT_PLAIN
+
+
+def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[Tuple[list, list]]:
+    """``(similarities, ids)``, or None where LlamaIndex's own code has to answer."""
+    threshold = _mmr_threshold(query, kwargs)
+    if threshold is _NOT_PLAIN or embedding_utils.default_similarity_fn is not _SIMILARITY:
+        return None
+    if query.filters is not None and table.len(ROWS) and not table.len(METAS):
+        return None
+    k = query.similarity_top_k
+    k = 0 if k is None else k
+    vector = _query_vector(query.query_embedding, threshold is not None)
+    node_ids = _id_tuple(query.node_ids)
+    specs, condition = _filter_specs(query.filters)
+    if type(k) is not int or k < 0 or vector is None or node_ids is _NOT_PLAIN or specs is _NOT_PLAIN:
+        return None
+    if k > 2**62 or not _dot_agrees():
+        return None
+    ask: Optional[Callable[[str], bool]] = None
+    if specs is not None:
+        ask = peer.build_metadata_filter_fn(lambda node_id: table.peek(METAS, node_id), query.filters)
+    return table.query(vector, k, threshold, node_ids, specs, condition, ask)
+
+
+# ----- The store -----
+
+
+class Vectors(NamedTuple):
+    """What :meth:`SimpleVectorStore.vectors` returns."""
+
+    array: np.ndarray
+    ids: List[str]
+    copied: bool
+
+
+def _checked_namespace(namespace: str) -> str:
+    name = str(namespace)
+    if name in ("..", ".") or any(sep in name for sep in {"/", os.sep, os.altsep or "/", "\0"}):
+        raise NamespaceError(f"the vector store namespace {name!r} can't be part of a file name inside the directory")
+    return name
+
+
+class SimpleVectorStore(PeerSimpleVectorStore):
+    """In-memory vector store, persisted as one JSON file.
+
+    A drop-in for ``llama_index.core.vector_stores.SimpleVectorStore``, and an instance
+    of it. Queries are exact: ids, order (ties included) and similarities are those of
+    LlamaIndex, to the last bit.
+
+    Args:
+        data (SimpleVectorStoreData | None): contents. An object that the caller made is
+            used as it is (shared with the caller, at LlamaIndex's speed).
+        fs (fsspec.AbstractFileSystem | None): where ``persist`` writes; default the local disk.
+    """
+
+    data: SimpleVectorStoreData = Field(default_factory=NativeVectorData)
+
+    def __init__(
+        self,
+        data: Optional[SimpleVectorStoreData] = None,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data=data or NativeVectorData(), fs=fs, **kwargs)
+
+    @field_serializer("data", mode="wrap")
+    def _dump_data(self, data: Any, handler: Any) -> Any:
+        return handler(data._peeked() if type(data) is NativeVectorData else data)
+
+    def _table(self) -> Any:
+        """The C table, or None when plain data is the truth."""
+        data = self.data
+        return data._table if type(data) is NativeVectorData else None
+
+    # ---- contents ----
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> List[str]:
+        """Stores the nodes' embeddings, source ids and metadata.
+
+        Args:
+            nodes (Sequence[BaseNode]): each with an embedding.
+
+        Returns:
+            list[str]: the nodes' ids.
+
+        Raises:
+            ValueError: "embedding not set."; the nodes before that one are stored, as in
+                LlamaIndex.
+        """
+        if type(nodes) is not list:
+            return super().add(nodes, **add_kwargs)
+        done = 0
+        while done < len(nodes):
+            table = self._table()
+            if table is None:
+                super().add(nodes[done:], **add_kwargs)
+                break
+            done = table.add_nodes(nodes, done, _PLANS, _NODE_TYPES)
+            if done < len(nodes):
+                self._add_slowly(nodes[done])
+                done += 1
+        return [node.node_id for node in nodes]
+
+    def _add_slowly(self, node: BaseNode) -> None:
+        super().add([node])
+        table = self._table()
+        if table is not None:  # LlamaIndex made the metadata dict; nobody else has it
+            table.set_text(node.node_id, table.peek(METAS, node.node_id))
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Removes everything that came from a source document, in time O(its nodes).
+
+        Args:
+            ref_doc_id (str): the document's id; ``"None"`` means nodes without a source.
+        """
+        table = self._table()
+        if table is None or not table.delete_ref(ref_doc_id):
+            super().delete(ref_doc_id, **delete_kwargs)
+
+    def delete_nodes(
+        self,
+        node_ids: Optional[List[str]] = None,
+        filters: Optional[MetadataFilters] = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Removes the nodes that are named and pass the filters.
+
+        Args:
+            node_ids (list[str] | None): None for all nodes.
+            filters (MetadataFilters | None): None for no restriction.
+        """
+        table, ids = self._table(), _id_tuple(node_ids)
+        specs, condition = _filter_specs(filters)
+        fast = table is not None and ids is not _NOT_PLAIN and specs is not _NOT_PLAIN
+        if not fast or not table.delete_matching(ids, specs, condition):
+            super().delete_nodes(node_ids, filters, **delete_kwargs)
+
+    def clear(self) -> None:
+        """Empties the store: ``data`` becomes a new object."""
+        self.data = NativeVectorData()
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The most similar nodes, exactly as LlamaIndex ranks them.
+
+        Args:
+            query (VectorStoreQuery): ``similarity_top_k`` 0 means all. Modes: default and
+                MMR in C; SVM, linear and logistic regression as in LlamaIndex.
+            mmr_threshold (float): keyword for MMR, default 0.5.
+
+        Returns:
+            VectorStoreQueryResult: ``similarities`` (numpy.float64) and ``ids``.
+
+        Raises:
+            ValueError: the mode is not supported; dimensions differ; filters on a store
+                that was persisted without metadata. TypeError, KeyError: from a filter
+                that does not fit a node's metadata.
+        """
+        table = self._table()
+        found = None if table is None else _fast_query(table, query, kwargs)
+        if found is None:
+            return super().query(query, **kwargs)
+        return VectorStoreQueryResult(similarities=found[0], ids=found[1])
+
+    def vectors(self) -> Vectors:
+        """All embeddings as one matrix.
+
+        Returns:
+            Vectors: ``array``, (n, d) float32 or float64, row i belonging to ``ids[i]``;
+            ``copied`` tells whether it is a copy. Where the rows lie in one block in
+            their order it is not: the array is then read-only, and goes on showing the
+            rows of this moment when the store changes.
+
+        Raises:
+            ValueError: embeddings of different lengths.
+        """
+        ids = list(self.data.embedding_dict)
+        table = self._table()
+        if table is None:
+            return Vectors(np.array([self.data.embedding_dict[i] for i in ids], dtype=np.float64), ids, True)
+        rows = table.dense()
+        if rows is not None:
+            return Vectors(np.asarray(memoryview(rows)), ids, False)
+        shape = table.shape()
+        if shape is None:
+            raise ValueError("the embeddings have different lengths")
+        array = np.empty(shape[:2], dtype=np.float64 if shape[2] else np.float32)
+        if array.size:
+            table.copy_rows(array)
+        return Vectors(array, ids, True)
+
+    # ---- files ----
+
+    def _pn_encode(self, store: str = "vector store") -> Any:
+        """The whole file as bytes-like, exactly what ``json.dump`` writes.
+
+        Raises:
+            UnserializableError: a value that JSON cannot hold, with its key path.
+        """
+        table = self._table()
+        if table is not None:
+            return table.encode(lambda key, value: _dump_metadata(store, key, value))
+        try:
+            return json.dumps(self.data.to_dict()).encode("ascii")
+        except TypeError as e:
+            raise explain(e, store, "", {name: getattr(self.data, name) for name in _FIELDS}) from e
+
+    def persist(
+        self,
+        persist_path: str = os.path.join(DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME),
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> None:
+        """Writes the store to a file, atomically; missing directories are made.
+
+        Args:
+            persist_path (str): the file.
+            fs (fsspec.AbstractFileSystem | None): where; default the store's own.
+
+        Raises:
+            UnserializableError: (a TypeError) a value that JSON cannot hold; nothing changed.
+            CommitError: (an OSError) writing failed; the file is as it was.
+        """
+        data = self._pn_encode(os.path.basename(str(persist_path)))
+        _files.write_files([(persist_path, data)], os.path.dirname(persist_path), fs or self._fs)
+
+    @classmethod
+    def from_persist_path(
+        cls, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None
+    ) -> "SimpleVectorStore":
+        """Loads a file; the store keeps ``fs``.
+
+        A file of LlamaIndex.TS is read too (LlamaIndex reads it as empty).
+
+        Raises:
+            ValueError: there is no such file, in LlamaIndex's words.
+            CorruptStoreError: it is not JSON.
+        """
+        if not _files.exists(persist_path, fs):
+            raise ValueError(f"No existing {peer.__name__} found at {persist_path}, skipping load.")
+        logger.debug(f"Loading {peer.__name__} from {persist_path}.")
+        content = _files.read_file(persist_path, fs)
+        table = _core.VectorTable.load(content)
+        if table is not None:
+            return cls(NativeVectorData.over(table), fs=fs)
+        return cls(_parsed(content, str(persist_path)), fs=fs)
+
+    @classmethod
+    def from_persist_dir(
+        cls,
+        persist_dir: str = DEFAULT_PERSIST_DIR,
+        namespace: str = DEFAULT_VECTOR_STORE,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> "SimpleVectorStore":
+        """Loads ``{namespace}__vector_store.json`` of a directory.
+
+        Raises:
+            ValueError: there is no such file, in LlamaIndex's words.
+            NamespaceError: (a ValueError) the namespace would leave the directory.
+            CorruptStoreError: the file is not JSON.
+        """
+        fname = f"{_checked_namespace(namespace)}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+        return cls.from_persist_path(_join(persist_dir, fname, fs), fs=fs)
+
+    @classmethod
+    def from_namespaced_persist_dir(
+        cls,
+        persist_dir: str = DEFAULT_PERSIST_DIR,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> Dict[str, BasePydanticVectorStore]:
+        """Loads every ``{namespace}__vector_store.json`` of a directory, on any ``fs``.
+
+        A bare ``vector_store.json``, which early versions of LlamaIndex wrote, is the
+        default store where there is no ``default__vector_store.json``.
+
+        Returns:
+            dict[str, SimpleVectorStore]: by namespace.
+
+        Raises:
+            ValueError: there is no such directory, in LlamaIndex's words for the file.
+            CorruptStoreError: one of the files is not JSON; the message names it.
+        """
+        try:
+            names = _files.listdir(persist_dir, fs)
+        except OSError:
+            return {DEFAULT_VECTOR_STORE: cls.from_persist_dir(persist_dir, fs=fs)}
+        suffix = f"{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+        stores: Dict[str, BasePydanticVectorStore] = {
+            name[: -len(suffix)]: cls.from_persist_path(_join(persist_dir, name, fs), fs=fs)
+            for name in names
+            if name.endswith(suffix)
+        }
+        if DEFAULT_PERSIST_FNAME in names and DEFAULT_VECTOR_STORE not in stores:
+            bare = _join(persist_dir, DEFAULT_PERSIST_FNAME, fs)
+            stores[DEFAULT_VECTOR_STORE] = cls.from_persist_path(bare, fs=fs)
+        return stores
+
+    @classmethod
+    def from_dict(cls, data: Dict[str, Any], **kwargs: Any) -> "SimpleVectorStore":
+        """A store from what :meth:`to_dict` returned; integers become floats."""
+        return cls(_native(SimpleVectorStoreData.from_dict(data), own_metadata=False))
+
+    # to_dict, get, get_nodes, client, class_name and the async methods: LlamaIndex's.
+
+
+def _join(persist_dir: str, fname: str, fs: Optional[fsspec.AbstractFileSystem]) -> str:
+    return os.path.join(persist_dir, fname) if fs is None else concat_dirs(persist_dir, fname)
+
+
+def _parsed(content: Any, path: str) -> SimpleVectorStoreData:
+    """What LlamaIndex makes of a file that the core's loader leaves to Python."""
+    value = corrupt(content, path)
+    if typescript.is_vector_store(value):
+        value = typescript.vector_data(value, path)
+    return _native(SimpleVectorStoreData.from_dict(value), own_metadata=True)
+
+
+def _dump_metadata(store: str, key: str, value: Any) -> str:
+    """The JSON text of metadata that is not plain JSON, as LlamaIndex's persist gives it."""
+    try:
+        return json.dumps(SimpleVectorStoreData(metadata_dict={key: value}).to_dict()["metadata_dict"][key])
+    except TypeError as e:
+        raise explain(e, store, f"metadata_dict[{key!r}]", value) from e
