@@ -134,11 +134,10 @@ class StorageContext(_PeerContext):
             loader = _Loader(persist_dir, fs)
             docstore = docstore or loader.docstore()
             index_store = index_store or loader.index_store()
-            graph_store = graph_store or SimpleGraphStore.from_persist_dir(persist_dir, fs=fs)
+            graph_store = graph_store or loader.named(GRAPH_STORE_FNAME, SimpleGraphStore)
             try:
-                property_graph_store = (
-                    property_graph_store
-                    or SimplePropertyGraphStore.from_persist_dir(persist_dir, fs=fs)
+                property_graph_store = property_graph_store or loader.named(
+                    PG_FNAME, SimplePropertyGraphStore
                 )
             except FileNotFoundError:
                 property_graph_store = None
@@ -292,6 +291,16 @@ class _Loader:
 
     def exists(self, fname: str) -> bool:
         return _files.exists(self.path(fname), self.fs)
+
+    def named(self, fname: str, cls: Any) -> Any:
+        """The directory's store of a class. Undecodable bytes are told with the file's name."""
+        try:
+            return cls.from_persist_dir(self.dir, fs=self.fs)
+        except UnicodeDecodeError as e:
+            if fname in e.reason:
+                raise
+            reason = f"{e.reason} (in {self.path(fname)}: not a JSON file)"
+            raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, reason) from None
 
     def docstore(self) -> BaseDocumentStore:
         fname = typescript.DOCSTORE_FNAME
