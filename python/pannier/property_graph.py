@@ -1,0 +1,582 @@
+"""SimplePropertyGraphStore: LlamaIndex's own class, with an index beside its graph.
+
+``store.graph`` is LlamaIndex's ``LabelledPropertyGraph``. Its ``nodes`` and ``triplets``
+become a dict and a set that know more than they contain: which triplets touch a node,
+and the place of a key in the order. So ``get(ids=)``, ``get_triplets(ids=,
+entity_names=)``, ``get_rel_map`` and ``delete(ids=)`` cost what they touch, and whoever
+changes ``graph.nodes`` or ``graph.triplets`` meanwhile, or puts others in their place,
+is noticed. They are put in when the first such call comes, and only if nobody else
+holds the old ones; otherwise every call goes LlamaIndex's way.
+
+Differences (docs/differences.md):
+
+- A triplet whose node or relation is gone, which LlamaIndex's ``delete`` leaves behind
+  when it takes a neighbour with the node, is passed over where there ``KeyError`` is
+  raised. The graph itself stays as LlamaIndex's is: to add the node again brings the
+  triplet back.
+- ``to_dict`` gives the triplets as a list, so JSON can hold it; ``from_dict`` takes
+  both forms and leaves the caller's dict as it is.
+- ``persist`` makes missing directories, and a failure changes no file.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import os
+import sys
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+
+import fsspec
+from llama_index.core.graph_stores.simple_labelled import (
+    SimplePropertyGraphStore as PeerPropertyGraphStore,
+)
+from llama_index.core.graph_stores.types import (
+    DEFAULT_PERSIST_DIR,
+    DEFAULT_PG_PERSIST_FNAME,
+    ChunkNode,
+    EntityNode,
+    LabelledNode,
+    LabelledPropertyGraph,
+    Relation,
+    Triplet,
+)
+
+from pannier import _files
+from pannier.errors import UnserializableError
+from pannier.graph_store import loads
+
+__all__ = ["SimplePropertyGraphStore"]
+
+Key = Tuple[str, str, str]  # source id, label, target id
+
+
+# ----- Noticing that a node gets another id -----
+
+
+class _Ids:
+    """Counts assignments to what the id of an EntityNode or ChunkNode is made of.
+
+    An id is computed from the node, the key in ``graph.nodes`` is not: a node that is
+    renamed in place is found by its new name, under its old key. The count tells an
+    index that it has to look again.
+    """
+
+    fields = frozenset({"name", "text", "id_"})
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.watching = False
+        self._numbers = itertools.count(1)
+
+    def watch(self) -> None:
+        if self.watching:
+            return
+        assign = LabelledNode.__setattr__
+
+        def __setattr__(node: Any, name: str, value: Any) -> None:
+            assign(node, name, value)
+            if name in self.fields:
+                self.changes = next(self._numbers)  # after: an index sees both or neither
+
+        LabelledNode.__setattr__ = __setattr__  # type: ignore[method-assign]
+        self.watching = True
+
+
+_ids = _Ids()
+
+
+# ----- The containers -----
+
+
+class NodeDict(Dict[Any, Any]):
+    """``graph.nodes``, with the places of its keys and the keys that are no ids.
+
+    Invariant, while ``_seen`` equals ``_ids.changes``: ``_odd`` holds just the keys
+    whose node is not one of LlamaIndex's two classes or has another id. ``_places`` is
+    None or numbers all keys in the order of the dict. ``_seen`` is -1 when nothing has
+    been looked at: then changes cost nothing more.
+    """
+
+    __slots__ = ("_odd", "_places", "_next", "_seen")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._odd: Dict[Any, None] = {}
+        self._places: Optional[Dict[Any, int]] = None
+        self._next = 0
+        self._seen = -1
+
+    def odd(self) -> Dict[Any, None]:
+        """Keys whose node may have any id: O(1), O(n) after a renaming."""
+        if self._seen != _ids.changes:
+            _ids.watch()
+            self._seen = _ids.changes
+            self._odd = {key: None for key, node in self.items() if not _has_id(node, key)}
+        return self._odd
+
+    def in_order(self, keys: List[Any]) -> List[Any]:
+        """The keys, all of which are here, in the order of the dict."""
+        if len(keys) < 2:
+            return keys
+        if self._places is None:
+            self._places = {key: i for i, key in enumerate(self)}
+            self._next = len(self)
+        return sorted(keys, key=self._places.__getitem__)
+
+    def __setitem__(self, key: Any, node: Any) -> None:
+        super().__setitem__(key, node)
+        if self._seen >= 0:
+            if _has_id(node, key):
+                self._odd.pop(key, None)
+            else:
+                self._odd[key] = None
+        if self._places is not None and key not in self._places:
+            self._places[key] = self._next
+            self._next += 1
+
+    def _drop(self, key: Any) -> None:
+        self._odd.pop(key, None)
+        if self._places is not None:
+            self._places.pop(key, None)
+
+    def __delitem__(self, key: Any) -> None:
+        super().__delitem__(key)
+        self._drop(key)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        node = super().pop(key, *default)
+        self._drop(key)
+        return node
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def popitem(self) -> Tuple[Any, Any]:
+        key, node = super().popitem()
+        self._drop(key)
+        return key, node
+
+    def clear(self) -> None:
+        super().clear()
+        self._forget()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super().update(*args, **kwargs)
+
+    def __ior__(self, other: Any) -> "NodeDict":  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+
+def _has_id(node: Any, key: Any) -> bool:
+    kind = type(node)
+    try:
+        return (kind is EntityNode or kind is ChunkNode) and bool(node.id == key)
+    except Exception:  # a field of another type: whoever asks for the id gets the error
+        return False
+
+
+class TripletSet(set):
+    """``graph.triplets``, with the triplets of each node once somebody has asked.
+
+    Invariant: ``_touching`` is None, or holds for every source and target id the
+    triplets of that node, in order of addition, and nothing else.
+    """
+
+    __slots__ = ("_touching",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._touching: Optional[Dict[Any, Dict[Key, None]]] = None
+
+    def touching(self, ids: Iterable[Any]) -> Optional[Iterable[Key]]:
+        """The triplets that touch one of the nodes, each once. None: not all that is
+        in the set is a triplet."""
+        if self._touching is None:
+            index: Dict[Any, Dict[Key, None]] = {}
+            for triplet in self:
+                if not _link(index, triplet):
+                    return None
+            self._touching = index
+        parts = [self._touching[i] for i in ids if i in self._touching]
+        if len(parts) == 1:
+            return list(parts[0])
+        return {triplet: None for part in parts for triplet in part}
+
+    def add(self, triplet: Any) -> None:
+        size = len(self)
+        super().add(triplet)
+        if self._touching is not None and len(self) != size and not _link(self._touching, triplet):
+            self._touching = None
+
+    def _unlink(self, triplet: Any) -> None:
+        if self._touching is None:
+            return
+        for node in {triplet[0], triplet[2]}:
+            links = self._touching[node]
+            del links[triplet]
+            if not links:
+                del self._touching[node]
+
+    def remove(self, triplet: Any) -> None:
+        super().remove(triplet)
+        self._unlink(triplet)
+
+    def discard(self, triplet: Any) -> None:
+        if triplet in self:
+            self.remove(triplet)
+
+    def pop(self) -> Any:
+        triplet = super().pop()
+        self._unlink(triplet)
+        return triplet
+
+    def __repr__(self) -> str:
+        return repr(set(self))
+
+    def __reduce__(self) -> Any:
+        return set, (list(self),)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+
+def _link(index: Dict[Any, Dict[Key, None]], triplet: Any) -> bool:
+    if type(triplet) is not tuple or len(triplet) != 3:
+        return False
+    index.setdefault(triplet[0], {})[triplet] = None
+    index.setdefault(triplet[2], {})[triplet] = None
+    return True
+
+
+def _forgetting(name: str) -> Any:
+    """A set method that changes many elements: the index is made anew when needed."""
+    change = getattr(set, name)
+
+    def method(self: TripletSet, *args: Any) -> Any:
+        self._touching = None
+        return change(self, *args)
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    "clear update difference_update intersection_update symmetric_difference_update "
+    "__ior__ __iand__ __isub__ __ixor__"
+).split():
+    setattr(TripletSet, _name, _forgetting(_name))
+
+
+def _references(fields: Dict[str, Any], name: str) -> int:
+    return sys.getrefcount(fields[name])
+
+
+_ONE_REFERENCE = _references({"x": set()}, "x")
+
+
+def _indexed(fields: Dict[str, Any], name: str, plain: type, ours: type) -> Any:
+    """The indexed container of a graph, put in place of the plain one if nobody else
+    holds that, or None."""
+    kind = type(fields[name])
+    if kind is ours:
+        return fields[name]
+    if kind is not plain or _references(fields, name) > _ONE_REFERENCE:
+        return None
+    fields[name] = ours(fields[name])  # past __setattr__: the field counts as set by nobody
+    return fields[name]
+
+
+def _index(graph: Any) -> Optional[Tuple[NodeDict, TripletSet]]:
+    """The indexed nodes and triplets of a graph, or None: go LlamaIndex's way."""
+    if type(graph) is not LabelledPropertyGraph:
+        return None
+    nodes = _indexed(graph.__dict__, "nodes", dict, NodeDict)
+    triplets = _indexed(graph.__dict__, "triplets", set, TripletSet)
+    return None if nodes is None or triplets is None else (nodes, triplets)
+
+
+def _keys_of(nodes: NodeDict, ids: Any) -> Optional[List[Any]]:
+    """Keys of the nodes with one of the ids; None when ids is no collection of str."""
+    if type(ids) not in (list, tuple, set, frozenset) or not all(type(i) is str for i in ids):
+        return None
+    odd = nodes.odd()
+    wanted = dict.fromkeys(ids)
+    keys = [i for i in wanted if i in nodes and i not in odd]
+    return keys + [key for key in odd if nodes[key].id in wanted]
+
+
+# ----- The store -----
+
+
+class _UnserializableGraph(UnserializableError, ValueError):
+    """LlamaIndex raises pydantic's PydanticSerializationError here, a ValueError."""
+
+
+class SimplePropertyGraphStore(PeerPropertyGraphStore):
+    """LlamaIndex's ``SimplePropertyGraphStore``.
+
+    Args:
+        graph (Optional[LabelledPropertyGraph]): contents, used as they are.
+    """
+
+    def get(
+        self,
+        properties: Optional[dict] = None,
+        ids: Optional[List[str]] = None,
+    ) -> List[LabelledNode]:
+        """The nodes that have one of the ids, and one of the properties, if given; in
+        the order of ``graph.nodes``."""
+        index = _index(self.graph) if ids else None
+        keys = None if index is None else _keys_of(index[0], ids)
+        if index is None or keys is None:
+            return super().get(properties=properties, ids=ids)
+        nodes = [index[0][key] for key in index[0].in_order(keys)]
+        if properties:
+            nodes = [n for n in nodes if any(n.properties.get(k) == v for k, v in properties.items())]
+        return nodes
+
+    def _candidates(self, ids: Any) -> Optional[Iterable[Key]]:
+        """The triplets that touch a node with one of the ids, or None: search all."""
+        index = _index(self.graph) if ids else None
+        keys = None if index is None else _keys_of(index[0], ids)
+        return None if index is None or keys is None else index[1].touching(keys)
+
+    def _rows(self, keys: Iterable[Key]) -> Iterator[Tuple[Key, Triplet]]:
+        """Triplets whose nodes and relation are all there."""
+        graph = self.graph
+        nodes, relations = graph.nodes, graph.relations
+        for key in keys:
+            subj, rel, obj = key
+            name = graph._get_relation_key(obj_id=obj, subj_id=subj, rel_id=rel)
+            if subj in nodes and obj in nodes and name in relations:
+                yield key, (nodes[subj], relations[name], nodes[obj])
+
+    def get_triplets(
+        self,
+        entity_names: Optional[List[str]] = None,
+        relation_names: Optional[List[str]] = None,
+        properties: Optional[dict] = None,
+        ids: Optional[List[str]] = None,
+    ) -> List[Triplet]:
+        """The triplets that meet every condition given; none when none is given.
+
+        Args:
+            entity_names (Optional[List[str]]): one end has one of these ids.
+            relation_names (Optional[List[str]]): labels.
+            properties (Optional[dict]): a node or the relation has one of them.
+            ids (Optional[List[str]]): as entity_names.
+
+        Returns:
+            (source node, relation, target node) each; the order is that of a set.
+        """
+        if not ids and not properties and not entity_names and not relation_names:
+            return []
+        if type(self.graph) is not LabelledPropertyGraph:
+            return super().get_triplets(entity_names, relation_names, properties, ids)
+        by_name = self._candidates(entity_names)
+        by_id = self._candidates(ids) if by_name is None else None
+        found = by_name if by_name is not None else by_id if by_id is not None else self.graph.triplets
+        triplets = [t for _, t in self._rows(found)]
+        if entity_names and by_name is None:
+            triplets = [t for t in triplets if t[0].id in entity_names or t[2].id in entity_names]
+        if relation_names:
+            triplets = [t for t in triplets if t[1].id in relation_names]
+        if properties:
+            triplets = [
+                t
+                for t in triplets
+                if any(any(part.properties.get(k) == v for part in t) for k, v in properties.items())
+            ]
+        if ids and by_id is None:
+            triplets = [t for t in triplets if any(t[0].id == i or t[2].id == i for i in ids)]
+        return triplets
+
+    def get_rel_map(
+        self,
+        graph_nodes: List[LabelledNode],
+        depth: int = 2,
+        limit: int = 30,
+        ignore_rels: Optional[List[str]] = None,
+    ) -> List[Triplet]:
+        """Triplets within ``depth`` hops of the nodes, nearest first.
+
+        As in LlamaIndex the second hop gives those of the first again, and ``limit``
+        takes any of the last hop.
+        """
+        ours = type(self).get_triplets is SimplePropertyGraphStore.get_triplets
+        graph_nodes = list(graph_nodes)
+        keys = self._candidates([n.id for n in graph_nodes]) if ours and type(depth) is int else None
+        if keys is None:
+            return super().get_rel_map(graph_nodes, depth, limit, ignore_rels)
+        walk = _Walk(self, ignore_rels or [], limit)
+        hops = walk.take(self._rows(keys))
+        for _ in range(1, depth):
+            keys = None if walk.full or not hops else self._candidates([t[2].id for _, t in hops])
+            if keys is None:
+                break
+            hops = walk.take(walk.unseen(self._rows(keys)))
+        return walk.found[:limit] if depth > 0 else []
+
+    def upsert_relations(self, relations: List[Relation]) -> None:
+        """Add relations, and nodes for ends that are not there.
+
+        A relation of a triplet that is there stays what it is, but for one that is
+        gone (two triplets can share one, and deleting either takes it away).
+        """
+        for relation in relations:
+            graph = self.graph
+            graph.add_relation(relation)
+            if type(graph) is LabelledPropertyGraph:
+                graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
+
+    def _pn_encode(self) -> bytes:
+        """The contents of the file.
+
+        Raises:
+            UnserializableError: a value that JSON cannot hold (also a ValueError).
+        """
+        try:
+            return self.graph.model_dump_json().encode("utf-8")
+        except (TypeError, ValueError) as e:
+            path = _culprit(self.graph)
+            raise _UnserializableGraph(f"{path}: {e}", key_path=path) from e
+
+    def persist(self, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
+        """Write the store to one file; missing directories are made.
+
+        Raises:
+            UnserializableError: a value that JSON cannot hold; no file was touched.
+            CommitError: an OSError; the file is as it was.
+        """
+        _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
+
+    @classmethod
+    def from_persist_path(
+        cls, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None
+    ) -> "SimplePropertyGraphStore":
+        """The store in a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
+        """
+        data = bytes(_files.read_file(persist_path, fs))
+        # LlamaIndex reads text: strict UTF-8, no byte order mark.
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
+        return cls.from_dict(loads(text, persist_path))
+
+    @classmethod
+    def from_persist_dir(
+        cls,
+        persist_dir: str = DEFAULT_PERSIST_DIR,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+    ) -> "SimplePropertyGraphStore":
+        """The store in ``persist_dir/property_graph_store.json``."""
+        return cls.from_persist_path(os.path.join(persist_dir, DEFAULT_PG_PERSIST_FNAME), fs=fs)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "SimplePropertyGraphStore":
+        """The store of a dict from :meth:`to_dict`, LlamaIndex's or this one's.
+
+        Raises:
+            ValueError: a node is neither an entity nor a chunk.
+        """
+        return super().from_dict(copy.copy(data))  # which empties its argument's nodes
+
+    def to_dict(self) -> dict:
+        """nodes, relations, and triplets as a list of tuples."""
+        data = super().to_dict()
+        data["triplets"] = list(data["triplets"])
+        return data
+
+
+class _Walk:
+    """What get_rel_map has found, and when it may stop: hops only add at the end, so
+    what comes after ``limit`` triplets that count would be cut."""
+
+    def __init__(self, store: SimplePropertyGraphStore, ignored: Any, limit: Any) -> None:
+        self._odd = store.graph.nodes.odd()  # type: ignore[attr-defined]
+        self._ignored = ignored
+        self._room = limit if type(limit) is int and limit >= 0 else sys.maxsize
+        self._seen: set = set()
+        self.found: List[Triplet] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self.found) >= self._room
+
+    def take(self, rows: Iterator[Tuple[Key, Triplet]]) -> List[Tuple[Key, Triplet]]:
+        hops = []
+        for row in rows:
+            if self.full:
+                break
+            hops.append(row)
+            if row[1][1].id not in self._ignored:
+                self.found.append(row[1])
+        return hops
+
+    def unseen(self, rows: Iterator[Tuple[Key, Triplet]]) -> Iterator[Tuple[Key, Triplet]]:
+        """LlamaIndex tells triplets apart by their text. Keys that are ids say the same."""
+        new = []
+        for row in rows:
+            mark = self._mark(row)
+            if mark not in self._seen:
+                new.append(mark)
+                yield row
+        self._seen.update(new)  # not before: there a hop is not told apart in itself
+
+    def _mark(self, row: Tuple[Key, Triplet]) -> Any:
+        key, triplet = row
+        plain = key[0] not in self._odd and key[2] not in self._odd and type(triplet[1]) is Relation
+        return key if plain else str(triplet)
+
+
+def _culprit(graph: LabelledPropertyGraph) -> str:
+    """Where in the graph the value is that pydantic cannot write."""
+    for name in ("nodes", "relations"):
+        for key, item in getattr(graph, name).items():
+            path = f"{name}[{key!r}]"
+            if not _writes({key: 0}):
+                return path
+            if isinstance(item, (LabelledNode, Relation)) and not _writes(item):
+                return _inside(path, item.__dict__)
+    return "triplets"
+
+
+def _inside(path: str, value: Any) -> str:
+    while True:
+        if isinstance(value, dict):
+            parts = [(f"{path}[{key!r}]", inner) for key, inner in value.items()]
+        elif isinstance(value, (list, tuple)):
+            parts = [(f"{path}[{i}]", inner) for i, inner in enumerate(value)]
+        else:
+            return path
+        bad = next(((p, inner) for p, inner in parts if not _writes(inner)), None)
+        if bad is None:
+            return path
+        path, value = bad
+
+
+def _writes(value: Any) -> bool:
+    from pydantic_core import to_json
+
+    try:
+        to_json(value)
+    except (TypeError, ValueError):
+        return False
+    return True
