@@ -326,7 +326,12 @@ class _Loader:
             if typescript.is_vector_store(data):
                 self.typescript = True
                 return self.converted_vector_stores(data)
-        return SimpleVectorStore.from_namespaced_persist_dir(self.dir, fs=self.fs)
+        stores = SimpleVectorStore.from_namespaced_persist_dir(self.dir, fs=self.fs)
+        for store in stores.values():
+            # A store that was loaded alone persists to where it came from. Of a context
+            # all stores go to one place, which persist is told.
+            store._fs = fsspec.filesystem("file")
+        return stores
 
     def starts_as_typescript(self, fname: str) -> bool:
         """Whether the first key may be LlamaIndex.TS's, without parsing the file."""
@@ -465,7 +470,9 @@ def _payload(label: str, store: Any) -> Any:
             return None
         if type(store) in _KV_BACKED or type(store) in _PEER_KV_BACKED:
             return _encode_kv(label, store._kvstore)
-        return store._pn_encode() if _encodes_itself(store) else _encode_peer(label, store)
+        if not _encodes_itself(store):
+            return _encode_peer(label, store)
+        return store._pn_encode(label) if isinstance(store, SimpleVectorStore) else store._pn_encode()
     except UnserializableError as e:
         if not e.store:
             e.store = label

@@ -355,6 +355,15 @@ def test_a_store_made_with_a_file_system_goes_there(tmp_path, memory):
         assert [os.path.basename(p) for p in memory.find(str(root))] == ["default__vector_store.json"]
 
 
+def test_a_context_loaded_from_elsewhere_goes_where_persist_says(tmp_path, memory):
+    for cls in (PeerContext, pannier.StorageContext):
+        filled(cls, property_graph=False).persist("/ctx", fs=memory)
+        root = tmp_path / cls.__module__
+        cls.from_defaults(persist_dir="/ctx", fs=memory).persist(str(root))
+        assert len(os.listdir(root)) == 5 if cls is pannier.StorageContext else 4
+        assert memory.find(str(root)) == []
+
+
 def test_persisting_again_changes_no_byte(tmp_path):
     filled(pannier.StorageContext, property_graph=False).persist(str(tmp_path))
     before = read_tree(tmp_path)
