@@ -1,0 +1,693 @@
+"""SimplePropertyGraphStore against LlamaIndex's own: the same calls on both.
+
+The reference is LlamaIndex's class over a graph that passes over triplets whose node or
+relation is gone, and that gives such a triplet a relation again; nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import random
+import sys
+from typing import Any, Callable, Dict, List, Tuple
+
+import fsspec
+import pytest
+from llama_index.core.graph_stores.simple_labelled import SimplePropertyGraphStore as Peer
+from llama_index.core.graph_stores.types import (
+    ChunkNode,
+    EntityNode,
+    LabelledNode,
+    LabelledPropertyGraph,
+    PropertyGraphStore,
+    Relation,
+    Triplet,
+)
+
+from pannier.errors import CorruptStoreError, UnserializableError
+from pannier.property_graph import NodeDict, SimplePropertyGraphStore, TripletSet
+
+
+class ReferenceGraph(LabelledPropertyGraph):
+    def get_triplets(self) -> List[Triplet]:
+        found = []
+        for s, r, o in self.triplets:
+            name = self._get_relation_key(subj_id=s, rel_id=r, obj_id=o)
+            if s in self.nodes and o in self.nodes and name in self.relations:
+                found.append((self.nodes[s], self.relations[name], self.nodes[o]))
+        return found
+
+    def add_relation(self, relation: Relation) -> None:
+        super().add_relation(relation)
+        self.relations.setdefault(self._get_relation_key(relation=relation), relation)
+
+
+class Reference(Peer):
+    """Keeps the fixed graph whatever graph it is given."""
+
+    @property
+    def graph(self) -> LabelledPropertyGraph:
+        return self._graph
+
+    @graph.setter
+    def graph(self, graph: LabelledPropertyGraph) -> None:
+        if type(graph) is LabelledPropertyGraph:
+            fixed = ReferenceGraph()
+            fixed.nodes, fixed.relations, fixed.triplets = graph.nodes, graph.relations, graph.triplets
+            graph = fixed
+        self._graph = graph
+
+
+def outcome(call: Callable[[], Any]) -> Tuple[str, Any]:
+    try:
+        return "value", call()
+    except Exception as e:
+        return type(e).__name__, str(e)
+
+
+def as_bag(triplets: Any) -> List[str]:
+    assert type(triplets) is list and all(type(t) is tuple and len(t) == 3 for t in triplets)
+    return sorted(f"{type(t[0]).__name__}{t!r}" for t in triplets)
+
+
+def state_of(store: Peer) -> Any:
+    graph = store.graph
+    return list(graph.nodes.items()), list(graph.relations.items()), set(graph.triplets)
+
+
+def parsed(text: Any) -> Any:
+    data = json.loads(bytes(text))
+    data["triplets"] = sorted(data["triplets"])
+    return json.dumps(data)
+
+
+def is_indexed(store: Peer) -> bool:
+    return type(store.graph.nodes) is NodeDict and type(store.graph.triplets) is TripletSet
+
+
+class OwnNode(LabelledNode):
+    """A user's class, whose id is made of something else."""
+
+    title: str
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def id(self) -> str:
+        return self.title.lower()
+
+
+NAMES = ["a", "b", "c", "a_r", "r_b", 'say "x"', "é", "", "\U0001f600"]
+LABELS = ["r", "b_r", "knows", ""]
+
+
+class Pair:
+    def __init__(self, seed: int, tmp: Any) -> None:
+        self.rng = random.Random(seed)
+        self.tmp = tmp
+        self.theirs: Peer = Reference()
+        self.ours: Peer = SimplePropertyGraphStore()
+        self.held: List[Any] = []
+
+    # A node is made for each side: the stores keep the objects that they are given.
+    def node(self) -> Tuple[Any, Any]:
+        rng = self.rng
+        name, kind = rng.choice(NAMES), rng.random()
+        properties = {rng.choice("xy"): rng.randrange(3)} if rng.random() < 0.6 else {}
+        if kind < 0.75:
+            make: Callable[[], Any] = lambda: EntityNode(name=name, label="l", properties=dict(properties))
+        elif kind < 0.9:
+            id_ = rng.choice([None, name, "chunk"])
+            make = lambda: ChunkNode(text=name, id_=id_, properties=dict(properties))
+        else:
+            make = lambda: OwnNode(title=name.upper(), properties=dict(properties))
+        return make(), make()
+
+    def relation(self) -> Tuple[Relation, Relation]:
+        rng = self.rng
+        kw = dict(label=rng.choice(LABELS), source_id=rng.choice(NAMES), target_id=rng.choice(NAMES))
+        properties = {"x": rng.randrange(3)} if rng.random() < 0.3 else {}
+        return Relation(**kw, properties=properties), Relation(**kw, properties=dict(properties))
+
+    def ids(self) -> Any:
+        rng = self.rng
+        known = [n.id for n in self.theirs.graph.nodes.values()] + NAMES[:3]
+        found = [rng.choice(known) for _ in range(rng.choice([1, 1, 2, 5]))]
+        return rng.choice([found, found, found, [], None, tuple(found), set(found), found[0], [*found, 5]])
+
+    def properties(self) -> Any:
+        rng = self.rng
+        return rng.choice([None, None, {}, {"x": rng.randrange(3)}, {"y": 0, "x": 1}])
+
+    def both(self, call: Callable[[Peer], Any], form: Callable[[Any], Any] = lambda x: x) -> Any:
+        expected = outcome(lambda: form(call(self.theirs)))
+        got = outcome(lambda: form(call(self.ours)))
+        assert got == expected
+        return expected[1]
+
+    def step(self) -> None:
+        names = [n for n in dir(self) if n.startswith("do_")]
+        heavy = ("do_relations", "do_get_triplets", "do_rel_map", "do_get", "do_nodes")
+        getattr(self, self.rng.choices(names, [5 if n in heavy else 1 for n in names])[0])()
+        assert state_of(self.ours) == state_of(self.theirs)
+
+    def do_nodes(self) -> None:
+        made = [self.node() for _ in range(self.rng.randrange(1, 5))]
+        self.theirs.upsert_nodes([a for a, _ in made])
+        self.ours.upsert_nodes([b for _, b in made])
+
+    def do_relations(self) -> None:
+        made = [self.relation() for _ in range(self.rng.randrange(1, 8))]
+        self.theirs.upsert_relations([a for a, _ in made])
+        self.ours.upsert_relations([b for _, b in made])
+
+    def do_get(self) -> None:
+        properties, ids = self.properties(), self.ids()
+        self.both(lambda s: s.get(properties=properties, ids=ids))
+
+    def do_get_triplets(self) -> None:
+        names, ids = self.rng.choice([(self.ids(), None), (None, self.ids()), (self.ids(), self.ids())])
+        labels = self.rng.choice([None, None, [], self.rng.sample(LABELS, 2)])
+        properties = self.properties()
+        self.both(lambda s: s.get_triplets(names, labels, properties, ids), as_bag)
+
+    def do_rel_map(self) -> None:
+        rng = self.rng
+        keys = rng.sample(list(self.theirs.graph.nodes), min(len(self.theirs.graph.nodes), rng.choice([0, 1, 2, 4])))
+        ignored = rng.choice([None, [], ["r"], ["b_r", "knows"]])
+
+        def starts(s: Peer) -> List[LabelledNode]:
+            return [s.graph.nodes[key] for key in keys]
+
+        depth = rng.choice([0, 1, 2, 3, 4])
+        whole = self.both(lambda s: s.get_rel_map(starts(s), depth, 10**6, ignored), as_bag)
+        self.both(lambda s: s.get_rel_map(starts(s), depth, -1, []), lambda t: len(as_bag(t)))
+        self.both(lambda s: s.get_rel_map(starts(s), 1.5, 10**6, ignored), as_bag)
+        # A limit takes the nearest; which ones of the last hop is the order of a set.
+        nearest = as_bag(self.theirs.get_rel_map(starts(self.theirs), min(depth, 1), 10**6, ignored))
+        for limit in (0, 1, 3, len(nearest), 30):
+            cut = as_bag(self.ours.get_rel_map(starts(self.ours), depth, limit, ignored))
+            assert len(cut) == min(limit, len(whole))
+            assert contains(whole, cut) and (contains(nearest, cut) or contains(cut, nearest))
+
+    def order_matters(self) -> bool:
+        """A renamed node speaks for the triplets of another one. LlamaIndex deletes by
+        the new ids, in the order of a set, and what is left depends on that."""
+        graph = self.theirs.graph
+        used = {i for t in graph.triplets for i in (t[0], t[2])} | set(graph.nodes)
+        return any(n.id != key and n.id in used for key, n in graph.nodes.items())
+
+    def do_delete(self) -> None:
+        rng = self.rng
+        if self.order_matters():
+            return
+        kw: Dict[str, Any] = {}
+        kind = rng.choice(["ids"] * 6 + ["properties", "both", "names", "labels", "none"])
+        if kind in ("ids", "both"):
+            kw["ids"] = self.ids()
+        if kind in ("properties", "both"):
+            kw["properties"] = self.properties()
+        if kind == "names":
+            kw["entity_names"] = self.ids()
+        if kind == "labels":
+            kw["relation_names"] = [rng.choice(LABELS)]
+        self.both(lambda s: s.delete(**kw))
+
+    def do_llama_nodes(self) -> None:
+        from llama_index.core.schema import TextNode
+
+        ids = [self.rng.choice(NAMES) for _ in range(2)]
+        if self.rng.random() < 0.5:
+            self.both(lambda s: s.upsert_llama_nodes([TextNode(text=i, id_=i) for i in ids]))
+        self.both(lambda s: [n.node_id for n in s.get_llama_nodes(ids)])
+        if self.rng.random() < 0.3 and not self.order_matters():
+            self.both(lambda s: s.delete_llama_nodes(node_ids=ids))
+
+    def do_rename_in_place(self) -> None:
+        nodes = list(self.theirs.graph.nodes)
+        if not nodes:
+            return
+        key, name = self.rng.choice(nodes), self.rng.choice(NAMES)
+        add_again = self.rng.random() < 0.5
+        for store in (self.theirs, self.ours):
+            node: Any = store.graph.nodes[key]
+            if isinstance(node, EntityNode):
+                node.name = name
+            elif isinstance(node, ChunkNode):
+                node.text, node.id_ = name, None
+            else:
+                node.title = name
+            node.properties["renamed"] = 1
+            if add_again:
+                store.upsert_nodes([node])
+
+    def do_change_the_graph_itself(self) -> None:
+        rng = self.rng
+        key, node, other = rng.choice(NAMES), self.node(), self.node()
+        t = (rng.choice(NAMES), rng.choice(LABELS), rng.choice(NAMES))
+        u = (rng.choice(NAMES), rng.choice(LABELS), rng.choice(NAMES))
+
+        def change(call: Callable[[Any, Any], Any]) -> None:
+            self.both(lambda s: call(s.graph, int(s is self.ours)))
+
+        changes: List[Callable[[Any, int], Any]] = [
+            lambda g, i: g.nodes.__setitem__(key, node[i]),
+            lambda g, i: g.nodes.pop(key, None) and None,
+            lambda g, i: g.nodes.__delitem__(key),
+            lambda g, i: g.nodes.setdefault(key, node[i]) and None,
+            lambda g, i: g.nodes.update({key: node[i], other[i].id: other[i]}),
+            lambda g, i: g.nodes.popitem() and None,
+            lambda g, i: g.nodes.clear(),
+            lambda g, i: g.triplets.add(t),
+            lambda g, i: g.triplets.discard(t),
+            lambda g, i: g.triplets.remove(t),
+            lambda g, i: g.triplets.update([t, u]),
+            lambda g, i: g.triplets.difference_update([t, u]),
+            lambda g, i: g.triplets.symmetric_difference_update([t, u]),
+            lambda g, i: g.triplets.clear(),
+            lambda g, i: setattr(g, "triplets", g.triplets & {t, u}),
+            lambda g, i: setattr(g, "triplets", set(g.triplets) - {t}),
+            lambda g, i: setattr(g, "nodes", dict(g.nodes)),
+            lambda g, i: g.relations.clear(),
+            lambda g, i: g.__dict__["triplets"].__ior__({t, u}) and None,
+            lambda g, i: g.nodes.__ior__({key: node[i]}) and None,
+            lambda g, i: (len(g.nodes), len(g.triplets), list(g.nodes), sorted(g.triplets)),
+        ]
+        change(rng.choice(changes))
+
+    def do_hold(self) -> None:
+        """Somebody keeps the containers, and changes them later."""
+        if self.rng.random() < 0.3:
+            self.held = [(s.graph.nodes, s.graph.triplets) for s in (self.theirs, self.ours)]
+        elif self.held:
+            t = (self.rng.choice(NAMES), self.rng.choice(LABELS), self.rng.choice(NAMES))
+            node = self.node()
+            for (nodes, triplets), made in zip(self.held, node):
+                nodes[made.id] = made
+                triplets.add(t)
+            if self.rng.random() < 0.5:
+                self.held = []
+
+    def do_other_graph(self) -> None:
+        change: Callable[[Any], Any] = self.rng.choice(
+            [copy.deepcopy, copy.copy, lambda g: pickle.loads(pickle.dumps(g)), lambda g: g.model_copy()]
+        )
+        self.held = []
+        for store in (self.theirs, self.ours):
+            store.graph = change(store.graph)
+
+    def do_other_store(self) -> None:
+        change: Callable[[Any], Any] = self.rng.choice(
+            [copy.deepcopy, copy.copy, lambda s: pickle.loads(pickle.dumps(s))]
+        )
+        self.held = []
+        self.theirs, self.ours = change(self.theirs), change(self.ours)
+
+    def do_file(self) -> None:
+        a, b = self.tmp / "theirs.json", self.tmp / "ours.json"
+        self.theirs.persist(str(a))
+        self.ours.persist(str(b))
+        # As the peer writes it, to the byte: only the order within a set is its own.
+        assert parsed(b.read_bytes()) == parsed(a.read_bytes())
+        assert b.read_bytes() == LabelledPropertyGraph.model_dump_json(self.ours.graph).encode()
+        if self.rng.random() < 0.4 and not any(isinstance(n, OwnNode) for n in self.theirs.graph.nodes.values()):
+            self.held = []
+            self.theirs = Reference.from_persist_path(str(b))
+            self.ours = SimplePropertyGraphStore.from_persist_path(str(a))
+
+    def do_dict(self) -> None:
+        ours, theirs = self.ours.to_dict(), self.theirs.to_dict()
+        assert {**ours, "triplets": set(ours["triplets"])} == theirs
+        if any(isinstance(n, OwnNode) for n in self.theirs.graph.nodes.values()):
+            return
+        before = copy.deepcopy((ours, theirs))
+        from_theirs, from_ours = (SimplePropertyGraphStore.from_dict(d) for d in (theirs, ours))
+        assert (ours, theirs) == before and state_of(from_ours) == state_of(from_theirs)
+        json.dumps(ours)
+        self.held = []
+        self.theirs, self.ours = Reference.from_dict(ours), self.rng.choice([from_theirs, from_ours])
+
+
+def contains(bag: List[str], part: List[str]) -> bool:
+    rest = list(bag)
+    for item in part:
+        if item not in rest:
+            return False
+        rest.remove(item)
+    return True
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_random_calls_end_as_the_peers(block: int, tmp_path: Any) -> None:
+    indexed = 0
+    for seed in range(block * 25, block * 25 + 25):
+        pair = Pair(seed, tmp_path)
+        for _ in range(40):
+            pair.step()
+        indexed += is_indexed(pair.ours)
+        if is_indexed(pair.ours):
+            check_index(pair.ours.graph)
+    assert indexed >= 8
+
+
+def check_index(graph: LabelledPropertyGraph) -> None:
+    """What the containers say of themselves is what they contain."""
+    nodes: Any = graph.nodes
+    triplets: Any = graph.triplets
+    odd = {k for k, n in nodes.items() if type(n) not in (EntityNode, ChunkNode) or n.id != k}
+    assert set(nodes.odd()) == odd
+    assert nodes.in_order(sorted(nodes)) == list(nodes)
+    for key in NAMES:
+        want = {t for t in triplets if key in (t[0], t[2])}
+        found = list(triplets.touching([key]))
+        assert len(found) == len(want) and set(found) == want
+
+
+# -- one by one -----------------------------------------------------------------------------------
+
+
+def small() -> SimplePropertyGraphStore:
+    store = SimplePropertyGraphStore()
+    store.upsert_nodes([EntityNode(name=n, properties={"n": n}) for n in "abc"])
+    store.upsert_relations(
+        [Relation(label="r", source_id="a", target_id="b"), Relation(label="r", source_id="b", target_id="c")]
+    )
+    return store
+
+
+def test_is_the_peers_kind() -> None:
+    store = SimplePropertyGraphStore()
+    assert isinstance(store, Peer) and isinstance(store, PropertyGraphStore)
+    assert type(store.graph) is LabelledPropertyGraph
+    for name in ("get_schema", "client", "structured_query", "vector_query"):
+        for args in ((), ("q",)):
+            expected = outcome(lambda: getattr(Peer(), name)(*args))
+            assert outcome(lambda: getattr(store, name)(*args)) == expected
+    assert (store.supports_structured_queries, store.supports_vector_queries) == (False, False)
+    graph = LabelledPropertyGraph()
+    assert SimplePropertyGraphStore(graph).graph is graph
+
+
+def test_after_delete_get_triplets_never_raises() -> None:
+    theirs, ours = Peer(small().graph.model_copy(deep=True)), small()
+    for store in (theirs, ours):
+        store.delete(ids=["a"])
+    assert state_of(ours) == state_of(theirs)  # the neighbour went along, its triplet stayed
+    with pytest.raises(KeyError):
+        theirs.get_triplets(ids=["c"])
+    assert ours.get_triplets(ids=["c"]) == [] == ours.get_triplets(relation_names=["r"])
+    assert ours.get_rel_map(ours.get(ids=["c"])) == []
+    for store in (theirs, ours):
+        store.upsert_nodes([EntityNode(name="b")])
+        assert [str(t[2]) for t in store.get_triplets(ids=["c"])] == ["c ({'n': 'c'})"]
+
+
+def test_a_triplet_whose_relation_is_gone_can_be_added_again() -> None:
+    store = SimplePropertyGraphStore()
+    first = Relation(label="b_r", source_id="a", target_id="c")
+    second = Relation(label="r", source_id="a_b", target_id="c")  # both are "a_b_r_c"
+    store.upsert_relations([first, second])
+    assert len(store.get_triplets(relation_names=["r", "b_r"])) == 2
+    store.delete(ids=["a_b"])
+    assert store.graph.triplets == {("a", "b_r", "c")} and store.graph.relations == {}
+    assert store.get_triplets(relation_names=["r", "b_r"]) == []
+    store.upsert_relations([first])
+    assert store.get_triplets(ids=["a"]) == [(EntityNode(name="a"), first, EntityNode(name="c"))]
+
+
+def test_nodes_come_in_the_order_of_the_graph() -> None:
+    store = SimplePropertyGraphStore()
+    names = [f"n{i}" for i in range(30)]
+    store.upsert_nodes([EntityNode(name=n) for n in names])
+    assert [n.id for n in store.get(ids=["n9", "n3", "n3", "n20"])] == ["n3", "n9", "n20"]
+    del store.graph.nodes["n3"]
+    store.upsert_nodes([EntityNode(name="n9"), EntityNode(name="n3")])
+    assert [n.id for n in store.get(ids=["n9", "n3", "n20"])] == ["n9", "n20", "n3"]
+    assert [n.id for n in store.get({"x": 1}, ids=["n9"])] == []
+
+
+def test_the_nodes_are_the_stored_objects() -> None:
+    store = small()
+    node = store.get(ids=["a"])[0]
+    assert node is store.graph.nodes["a"] and store.get_triplets(ids=["a"])[0][0] is node
+    node.properties["new"] = 1
+    assert store.get(properties={"new": 1}) == [node]
+
+
+def test_a_renamed_node_is_found_by_its_name() -> None:
+    store = small()
+    assert len(store.get_triplets(ids=["a"])) == 1
+    store.graph.nodes["a"].name = "z"  # type: ignore[attr-defined]
+    assert store.get(ids=["a"]) == [] and [n.id for n in store.get(ids=["z"])] == ["z"]
+    assert len(store.get_triplets(entity_names=["z"])) == 1 and store.get_triplets(ids=["a"]) == []
+    node: Any = EntityNode(name="x")
+    node.name = "y"
+    assert node.name == "y" and node == EntityNode(name="y")
+    with pytest.raises(ValueError):
+        node.unknown = 1
+
+
+def test_containers_that_somebody_holds_stay() -> None:
+    store = small()
+    nodes, triplets = store.graph.nodes, store.graph.triplets
+    assert len(store.get_triplets(ids=["b"])) == 2
+    assert store.graph.nodes is nodes and store.graph.triplets is triplets and type(nodes) is dict
+    triplets.discard(("a", "r", "b"))
+    assert len(store.get_triplets(ids=["b"])) == 1
+    del nodes, triplets
+    assert len(store.get_triplets(ids=["b"])) == 1
+    assert is_indexed(store)
+    held = store.graph.triplets
+    held.discard(("b", "r", "c"))
+    assert store.get_triplets(ids=["b"]) == []
+
+
+def test_the_index_leaves_no_trace() -> None:
+    theirs, ours = small(), small()
+    before = repr(ours.graph)
+    fields = set(ours.graph.model_fields_set)
+    ours.get(ids=["a"])
+    ours.get_triplets(ids=["a"])
+    assert is_indexed(ours) and not is_indexed(theirs)
+    assert parse_repr(repr(ours.graph)) == parse_repr(before)
+    assert ours.graph.model_fields_set == fields and ours.graph == theirs.graph
+    dump = ours.graph.model_dump()
+    assert type(dump["nodes"]) is dict and type(dump["triplets"]) is set
+    for change in (copy.deepcopy, copy.copy, lambda x: pickle.loads(pickle.dumps(x))):
+        for name, kind in (("nodes", dict), ("triplets", set)):
+            new = change(getattr(ours.graph, name))
+            assert type(new) is kind and new == getattr(ours.graph, name)
+    assert b"pannier" not in pickle.dumps(ours.graph)
+
+
+def parse_repr(text: str) -> Any:
+    return sorted(text)
+
+
+class OtherGraph(LabelledPropertyGraph):
+    def get_triplets(self) -> List[Triplet]:
+        return super().get_triplets()[:1]
+
+
+def test_a_graph_of_another_class_is_asked_itself() -> None:
+    store = SimplePropertyGraphStore(OtherGraph(**small().graph.__dict__))
+    assert len(store.get_triplets(relation_names=["r"])) == 1
+    assert len(store.get_rel_map(store.get(ids=["b"]))) == len(Peer(store.graph).get_rel_map(store.get(ids=["b"])))
+
+
+def test_an_overridden_get_triplets_is_used() -> None:
+    class Mine(SimplePropertyGraphStore):
+        def get_triplets(self, *args: Any, **kwargs: Any) -> Any:
+            return super().get_triplets(*args, **kwargs)[:1]
+
+    store = Mine(small().graph)
+    assert len(store.get_rel_map(store.get(ids=["b"]), depth=1)) == 1
+
+
+def test_what_is_no_triplet_raises_as_the_peers() -> None:
+    theirs, ours = Peer(small().graph), small()
+    ours.get_triplets(ids=["a"])
+    for store in (theirs, ours):
+        store.graph.triplets.add(("a", "r"))  # type: ignore[arg-type]
+    for call in (lambda s: s.get_triplets(ids=["a"]), lambda s: s.get_rel_map(s.get(ids=["a"]))):
+        assert outcome(lambda: call(ours)) == outcome(lambda: call(theirs))
+    for store in (theirs, ours):
+        store.graph.triplets.discard(("a", "r"))  # type: ignore[arg-type]
+    assert as_bag(ours.get_triplets(ids=["a"])) == as_bag(theirs.get_triplets(ids=["a"]))
+
+
+def test_persist_makes_directories_and_knows_file_systems(tmp_path: Any, monkeypatch: Any) -> None:
+    store = small()
+    path = tmp_path / "x" / "y" / "property_graph_store.json"
+    store.persist(str(path))
+    assert state_of(Peer.from_persist_dir(str(path.parent))) == state_of(store)
+    fs = fsspec.filesystem("memory")
+    store.persist("memory://pannier-pg/x/property_graph_store.json", fs=fs)
+    assert state_of(SimplePropertyGraphStore.from_persist_dir("memory://pannier-pg/x", fs=fs)) == state_of(store)
+    monkeypatch.chdir(tmp_path)
+    store.persist("bare.json")
+    assert state_of(SimplePropertyGraphStore.from_persist_path("bare.json")) == state_of(store)
+    assert bytes(store._pn_encode()) == path.read_bytes() == store.graph.model_dump_json().encode()
+
+
+def test_files_that_do_not_load(tmp_path: Any) -> None:
+    with pytest.raises(FileNotFoundError):
+        SimplePropertyGraphStore.from_persist_dir(str(tmp_path))
+    path = tmp_path / "property_graph_store.json"
+    for data in (b"", b"{", b"\r\n{\r\nx", b'\xef\xbb\xbf{"nodes": {}}'):
+        path.write_bytes(data)
+        with pytest.raises(json.JSONDecodeError) as theirs:
+            Peer.from_persist_dir(str(tmp_path))
+        with pytest.raises(CorruptStoreError) as ours:
+            SimplePropertyGraphStore.from_persist_dir(str(tmp_path))
+        assert (ours.value.msg, ours.value.pos) == (theirs.value.msg, theirs.value.pos)
+        assert ours.value.path == str(path)
+    for data in (b'"\xff"', b"[]", b"{}", b'{"nodes": {"a": {}}}', b'{"nodes": {}, "triplets": [["a"]]}', b"5"):
+        path.write_bytes(data)
+        expected = outcome(lambda: Peer.from_persist_dir(str(tmp_path)))
+        assert outcome(lambda: SimplePropertyGraphStore.from_persist_dir(str(tmp_path))) == expected
+        assert expected[0] != "value"
+
+
+def test_what_json_cannot_hold_is_named(tmp_path: Any) -> None:
+    path = tmp_path / "property_graph_store.json"
+    for value, where in (
+        (object(), "nodes['a'].properties"), ({"k": [0, object()]}, "nodes['a'].properties"), ("\ud800", "nodes['a']"),
+    ):
+        store = small()
+        store.persist(str(path))
+        before = path.read_bytes()
+        store.graph.nodes["a"].properties["v"] = value
+        with pytest.raises(UnserializableError) as error:
+            store.persist(str(path))
+        assert error.value.key_path.startswith("nodes['a']['properties']['v']") and path.read_bytes() == before
+        assert error.value.key_path in str(error.value) and isinstance(error.value, ValueError)
+        with pytest.raises(ValueError):
+            Peer(store.graph).persist(str(tmp_path / "theirs.json"))
+    store = small()
+    store.graph.relations["a_r_b"].properties["v"] = object()
+    with pytest.raises(UnserializableError, match="a_r_b"):
+        store.persist(str(path))
+
+
+def test_async_methods_call_these() -> None:
+    import asyncio
+
+    async def calls() -> Any:
+        store = small()
+        found = [await store.aget(ids=["a"]), await store.aget_triplets(ids=["a"])]
+        found.append(await store.aget_rel_map(found[0]))
+        await store.adelete(ids=["a"])
+        await store.aupsert_nodes([EntityNode(name="z")])
+        return found, store
+
+    found, store = asyncio.run(calls())
+    assert len(found[0]) == 1 and len(found[1]) == 1 and len(found[2]) == 3
+    assert list(store.graph.nodes) == ["c", "z"]
+
+
+def test_only_what_is_touched_is_looked_at() -> None:
+    """Counts the nodes and relations that a call on one node reads: not a matter of n."""
+    reads = []
+    for n in (50, 500):
+        store = SimplePropertyGraphStore()
+        store.upsert_relations(
+            [Relation(label="r", source_id=f"n{i}", target_id=f"n{(i + 1) % n}") for i in range(n)]
+        )
+        store.get_rel_map(store.get(ids=["n0"]))  # builds the index
+        reads.append(count_calls(lambda: use_one(store)))
+    assert reads[0] == reads[1]
+
+
+def use_one(store: SimplePropertyGraphStore) -> None:
+    node = store.get(ids=["n7"])
+    store.get_triplets(ids=["n7"])
+    store.get_rel_map(node, depth=2)
+    store.upsert_relations([Relation(label="q", source_id="n7", target_id="n9")])
+    store.delete(ids=["n7"])
+
+
+def count_calls(call: Callable[[], None]) -> int:
+    count = 0
+
+    def profile(frame: Any, event: str, arg: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+# -- the index that uses it -------------------------------------------------------------------------
+
+
+def pg_index(store: Peer, texts: List[str]) -> Any:
+    from llama_index.core import Document, MockEmbedding, PropertyGraphIndex, StorageContext
+    from llama_index.core.graph_stores.types import KG_NODES_KEY, KG_RELATIONS_KEY
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.schema import TransformComponent
+
+    class Words(TransformComponent):
+        def __call__(self, nodes: Any, **kwargs: Any) -> Any:
+            for node in nodes:
+                words = node.text.split()
+                node.metadata[KG_NODES_KEY] = [EntityNode(name=w) for w in words]
+                node.metadata[KG_RELATIONS_KEY] = [
+                    Relation(label="before", source_id=a, target_id=b) for a, b in zip(words, words[1:])
+                ]
+            return nodes
+
+    return PropertyGraphIndex.from_documents(
+        [Document(text=t, id_=f"d{i}") for i, t in enumerate(texts)],
+        kg_extractors=[Words()],
+        property_graph_store=store,
+        llm=MockLLM(),
+        embed_model=MockEmbedding(embed_dim=3),
+        embed_kg_nodes=False,
+        storage_context=StorageContext.from_defaults(property_graph_store=store),
+    )
+
+
+def stripped(text: str, ids: List[str]) -> str:
+    for i, name in enumerate(ids):
+        text = text.replace(name, f"<{i}>")
+    return text
+
+
+def test_property_graph_index(tmp_path: Any) -> None:
+    from llama_index.core import Document
+    from llama_index.core.indices.property_graph import CustomPGRetriever
+
+    class ByWord(CustomPGRetriever):
+        def init(self, **kwargs: Any) -> None:
+            pass
+
+        def custom_retrieve(self, query: str) -> Any:
+            nodes = self.graph_store.get(ids=[query])
+            return "\n".join(sorted(str(t[0]) + str(t[2]) for t in self.graph_store.get_rel_map(nodes)))
+
+    found = []
+    for store in (Reference(), SimplePropertyGraphStore()):
+        index = pg_index(store, ["one two three one four", "two three five"])
+        index.insert(Document(text="five six", id_="d9"))
+        chunks = [k for k, n in store.graph.nodes.items() if isinstance(n, ChunkNode)]
+        retriever = index.as_retriever(sub_retrievers=[ByWord(index.property_graph_store)])
+        answers = [stripped(n.get_content(), chunks) for n in retriever.retrieve("two")]
+        path = tmp_path / f"{type(store).__name__}.json"
+        store.persist(str(path))
+        back = type(store).from_persist_path(str(path))
+        assert set(back.graph.triplets) == set(store.graph.triplets)
+        assert list(back.graph.nodes.items()) == list(store.graph.nodes.items())
+        names = [stripped(n, chunks) for n in store.graph.nodes]
+        index.delete_ref_doc("d9", delete_from_docstore=True)
+        left = [stripped(n, chunks) for n in store.graph.nodes]
+        found.append((names, answers, left, [n.get_content() for n in store.get_llama_nodes(chunks)]))
+    assert found[0] == found[1]
+    assert len(found[0][1]) > 0 and found[0][2] != found[0][0]
