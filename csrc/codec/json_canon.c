@@ -180,9 +180,9 @@ static pn_status drop_duplicates(job *j, const frame *f)
 {
     enum { SMALL = 32 };
     uint32_t few[SMALL] = {0}, *slots = few;
-    entry *e = entries(j) + f->first;
     size_t n = entry_count(j) - f->first, size = SMALL;
     if (n < 2) return PN_OK;
+    entry *e = entries(j) + f->first;
     PN_FAIL_IF(n >= UINT32_MAX / 2, PN_ERR_RANGE);
     while (size < 2 * n) size *= 2;
     if (size > SMALL) slots = pn_alloc_zero(j->alloc, size, sizeof *slots);
