@@ -15,7 +15,9 @@
  * A span is *canonical* when Python's json.dumps(json.loads(span)) gives the very
  * same bytes: separators ", " and ": ", no other whitespace, ASCII only with the
  * escapes that json.dumps writes (lower-case hex), numbers equal to their repr, no
- * duplicate keys, at any depth. Only canonical spans may be copied into a file.
+ * duplicate keys, at any depth. Only canonical spans may be copied into a file. A
+ * span with more than a thousand keys in objects that are open at once may be called
+ * not canonical though it is: then it is only written anew.
  *
  *     pn_json_reader r;
  *     pn_json_reader_init(&r, text);
@@ -99,8 +101,9 @@ pn_status pn_json_num_double(const pn_json_num *n, double *out);
 
 /* The hot loop of loading embeddings: reads one array of numbers, all of them, into
  * the caller's buffer of doubles (*len is set, never more than cap are stored).
- * PN_ERR_UNSUPPORTED when an element is not a number or there are more than cap;
- * the reader is then where it was before the call. */
+ * PN_ERR_UNSUPPORTED when an element is not a number, an integer fits no double, or
+ * there are more than cap; the reader is then where it was before the call. Integers
+ * become doubles, as the peer's from_dict makes them. */
 pn_status pn_json_doubles(pn_json_reader *r, double *out, size_t cap, size_t *len);
 
 /* Validates one value of any type and steps over it. out may be NULL. */
@@ -115,7 +118,9 @@ pn_status pn_json_end(pn_json_reader *r);
 pn_status pn_json_unescape(const pn_json_str *s, pn_buf *out);
 
 /* Appends the canonical form of a valid value: what json.dumps(json.loads(text))
- * gives. Duplicate keys: last value, first place. PN_ERR_UNSUPPORTED as above. */
+ * gives. Duplicate keys: last value, first place. On failure out is as it was.
+ * PN_ERR_UNSUPPORTED as above, and for a key with an unescaped pair of surrogates
+ * (two characters to Python, which json.dumps writes like the one they would make). */
 pn_status pn_json_canonicalize(pn_bytes text, const pn_alloc *alloc, pn_buf *out);
 
 #endif

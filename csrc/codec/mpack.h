@@ -20,7 +20,9 @@ pn_status pn_mpack_from_json(pn_bytes json, const pn_alloc *alloc, pn_buf *out);
 /* Appends the canonical JSON text of one MessagePack value, which must end exactly
  * at the end of the bytes. Any input is safe: every length is checked, depth is
  * bounded. PN_ERR_CORRUPT with the offset for malformed input; PN_ERR_UNSUPPORTED
- * for what JSON cannot hold (bin, unknown ext, a map key that is no string). */
+ * for what JSON cannot hold (bin, unknown ext, a map key that is no string). Float32
+ * is read as its exact double. On failure out is as it was. Takes memory from out's
+ * allocator only. */
 pn_status pn_mpack_to_json(pn_bytes mpack, pn_buf *out, pn_error *err);
 
 #endif

@@ -21,9 +21,10 @@ enum { PN_DOUBLE_TEXT_MAX = 32 };
  * PN_DOUBLE_TEXT_MAX bytes; returns the length. */
 size_t pn_double_print(double value, char *out);
 
-/* Reads text that is a JSON number (already known to match the grammar), correctly
- * rounded; overflow gives an infinity, underflow zero, signs kept, as float() does.
- * Returns the end of what was read, or NULL when text is no number. */
+/* Reads the JSON number that text starts with, by JSON's grammar (no NaN, no infinities),
+ * correctly rounded; overflow gives an infinity, underflow zero, signs kept, as float()
+ * does. Returns the end of what was read, or NULL when text starts with no number or
+ * with one that breaks off ("1.", "1e"). Reads nothing at or behind `end`. */
 const uint8_t *pn_double_read(const uint8_t *p, const uint8_t *end, double *out);
 
 /* Names of the libraries that were compiled in, e.g. "fast_float, dragonbox". */
