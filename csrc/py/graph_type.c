@@ -96,15 +96,15 @@ static int read_out(const pn_graph *g, const pn_links *links, size_t most, PyObj
     return 0;
 }
 
-/* [[relation, object], ...] from the flat list. */
-static PyObject *pairs_from(PyObject *flat)
+/* The flat list in lists of `width`. */
+static PyObject *split(PyObject *flat, Py_ssize_t width)
 {
-    Py_ssize_t n = PyList_GET_SIZE(flat) / 2;
+    Py_ssize_t n = PyList_GET_SIZE(flat) / width;
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyObject *pair = PyList_GetSlice(flat, 2 * i, 2 * i + 2);
-        if (pair == NULL) Py_CLEAR(list);
-        else PyList_SET_ITEM(list, i, pair);
+        PyObject *part = PyList_GetSlice(flat, width * i, width * (i + 1));
+        if (part == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, part);
     }
     return list;
 }
@@ -113,14 +113,25 @@ static PyObject *pairs_from(PyObject *flat)
  * `most` pairs, or NULL when it is not there. Returns 1 when live, -1 on failure. */
 static int value_of(pn_graph *g, PyObject *subj, size_t most, PyObject **value)
 {
-    PyObject *flat = PyList_New(0);
-    const pn_links *links = flat ? links_of(g, subj) : NULL;
+    const pn_links *links = links_of(g, subj);
     *value = NULL;
-    int live = links != NULL && pn_links_live(links) != NULL;
-    if (live) *value = Py_NewRef((PyObject *)pn_links_live(links));
-    else if (links != NULL && read_out(g, links, most, flat) == 0) *value = pairs_from(flat);
-    Py_XDECREF(flat);
-    return *value == NULL && PyErr_Occurred() ? -1 : live;
+    if (links == NULL) return PyErr_Occurred() ? -1 : 0;
+    if (pn_links_live(links) != NULL) {
+        *value = Py_NewRef((PyObject *)pn_links_live(links));
+        return 1;
+    }
+    PyObject *flat = PyList_New(0);
+    if (flat == NULL) return -1;
+    links = links_of(g, subj); /* again: see above */
+    if (links != NULL && read_out(g, links, most, flat) == 0) *value = split(flat, 2);
+    Py_DECREF(flat);
+    return *value == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+static pn_status append_triplet(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj)
+{
+    bool done = append_text(ctx, subj) == 0 && append_text(ctx, rel) == 0 && append_text(ctx, obj) == 0;
+    return done ? PN_OK : PN_ERR_CALLBACK;
 }
 
 /* ---- from objects to links ---- */
@@ -259,6 +270,26 @@ static PyObject *table_peek(PyObject *op, PyObject *const *args, Py_ssize_t n)
     int live = value_of(g, args[0], most < 0 ? 0 : (size_t)most, &value);
     if (live < 0) return NULL;
     return value ? value : Py_NewRef(Py_None);
+}
+
+static PyObject *table_hops(PyObject *op, PyObject *args)
+{
+    pn_graph *g = graph_of(op);
+    PyObject *subj;
+    Py_ssize_t depth, limit, inner, room;
+    if (g == NULL || !PyArg_ParseTuple(args, "Unnnn:hops", &subj, &depth, &limit, &inner, &room)) return NULL;
+    if (depth < 0 || limit < 0 || inner < 0 || room < 0)
+        return PyErr_Format(PyExc_ValueError, "hops() takes no negative number");
+    pn_graph_walk walk = {(size_t)depth, (size_t)limit, (size_t)inner, (size_t)room};
+    PyObject *flat = PyList_New(0);
+    if (flat == NULL) return NULL;
+    texts t;
+    pn_status s = texts_of(&t, &subj, 1) < 0 ? PN_ERR_CALLBACK : PN_OK;
+    if (s == PN_OK && PyUnicode_CheckExact(subj)) s = pn_graph_follow(g, t.at[0], &walk, append_triplet, flat);
+    texts_clear(&t);
+    PyObject *found = s == PN_OK ? split(flat, 3) : pn_py_raise(s, NULL, NULL);
+    Py_DECREF(flat);
+    return found;
 }
 
 static PyObject *table_live(PyObject *op, PyObject *const *args, Py_ssize_t n)
@@ -510,6 +541,9 @@ static PyMethodDef table_methods[] = {
      "live(subj, default)\n\nThe value of a subject, which is live from then on; default when it is not there."},
     {"peek", FAST(table_peek), METH_FASTCALL,
      "peek(subj, most)\n\nA fresh list of the first pairs, or the live value itself, or None."},
+    {"hops", table_hops, METH_VARARGS,
+     "hops(subj, depth, limit, inner_limit, room) -> list\n\nThe first `room` triplets [subj, rel, obj] of a walk along "
+     "triplets, depth first. No live subject may lie on the way."},
     {"set", FAST(table_set), METH_FASTCALL, "set(subj, value) -> bool\n\nMakes value the live value of the subject."},
     {"remove", table_remove, METH_O, "remove(subj) -> bool\n\nRemoves a subject; tells whether it was there."},
     {"keys", table_keys, METH_NOARGS, "keys() -> list\n\nThe subjects in order."},

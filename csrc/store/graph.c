@@ -271,6 +271,39 @@ bool pn_links_next(const pn_graph *g, const pn_links *links, size_t *pos, pn_byt
     return false;
 }
 
+typedef struct step {
+    pn_bytes subj;
+    const pn_links *links; /* NULL: no such subject */
+    size_t pos, left;      /* left: pairs that it may still give */
+} step;
+
+static pn_status step_into(const pn_graph *g, pn_bytes subj, size_t most, step *out)
+{
+    *out = (step){subj, pn_graph_find(g, subj), 0, most};
+    return out->links != NULL && out->links->live != NULL ? PN_ERR_UNSUPPORTED : PN_OK;
+}
+
+pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit, void *ctx)
+{
+    step way[PN_GRAPH_MAX_DEPTH];
+    PN_FAIL_IF(walk->depth > PN_GRAPH_MAX_DEPTH, PN_ERR_RANGE);
+    if (walk->depth == 0) return PN_OK;
+    PN_TRY(step_into(g, subj, walk->limit, &way[0]));
+    for (size_t deep = 1, room = walk->room; deep > 0 && room > 0;) {
+        step *at = &way[deep - 1];
+        pn_bytes rel, obj;
+        if (at->links == NULL || at->left == 0 || !pn_links_next(g, at->links, &at->pos, &rel, &obj)) {
+            deep--;
+            continue;
+        }
+        at->left--;
+        room--;
+        PN_TRY(visit(ctx, at->subj, rel, obj));
+        if (deep < walk->depth) PN_TRY(step_into(g, obj, walk->inner_limit, &way[deep++]));
+    }
+    return PN_OK;
+}
+
 /* Adds one pair to native links; *added tells whether it was new. Words may be left
  * behind with no pair only if it fails, and then it takes them back. */
 static pn_status link_words(pn_graph *g, pn_links *l, pair p, bool *added)

@@ -54,6 +54,20 @@ void *pn_links_live(const pn_links *links);
 size_t pn_links_len(const pn_links *links);
 bool pn_links_next(const pn_graph *g, const pn_links *links, size_t *pos, pn_bytes *rel, pn_bytes *obj);
 
+/* A walk along triplets, depth first: after each triplet come those of its object, as
+ * long as fewer than `depth` lie on the way. A subject gives its first `limit` pairs,
+ * one that was reached through an object its first `inner_limit`. Cycles are followed;
+ * the walk ends after `room` triplets. depth <= PN_GRAPH_MAX_DEPTH, else RANGE. */
+enum { PN_GRAPH_MAX_DEPTH = 64 };
+typedef struct pn_graph_walk {
+    size_t depth, limit, inner_limit, room;
+} pn_graph_walk;
+/* Gets each triplet; what it returns other than PN_OK ends the walk. It must not
+ * change the graph. */
+typedef pn_status (*pn_graph_visit)(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj);
+/* UNSUPPORTED when the way leads to a live subject. */
+pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit, void *ctx);
+
 /* ---- changing ---- */
 
 /* Adds the pair, and the subject when it is new; *added is false when the pair was

@@ -41,6 +41,7 @@ _NO_SUBJECTS = frozenset({int, float, complex, bool, bytes, tuple, frozenset, ty
 _INNER_LIMIT: int = inspect.signature(PeerData._get_rel_map).parameters["limit"].default
 # Deeper walks are left to LlamaIndex's recursion, and so to Python's limit of it.
 _MAX_DEPTH = 64
+_MAX_LIMIT = 1 << 31
 
 
 class GraphDict(MutableMapping):
@@ -197,32 +198,16 @@ class _Peek(Mapping):
         return len(self._table)
 
 
-def _hops(table: TripletTable, subj: str, depth: int, limit: int, room: int) -> List[List[str]]:
-    """The first ``room`` triplets of LlamaIndex's depth-first ``_get_rel_map``."""
-    found: List[List[str]] = []
-    stack = [(subj, iter(table.peek(subj, min(limit, room)) or ()), depth)] if depth else []
-    while stack and len(found) < room:
-        at, pairs, left = stack[-1]
-        pair = next(pairs, None)
-        if pair is None:
-            stack.pop()
-            continue
-        rel, obj = pair
-        found.append([at, rel, obj])
-        if left > 1:
-            stack.append((obj, iter(table.peek(obj, min(_INNER_LIMIT, room)) or ()), left - 1))
-    return found
-
-
 def _rel_map(table: TripletTable, subjs: List[str], depth: int, limit: int) -> Dict[str, List[List[str]]]:
     """LlamaIndex's ``get_rel_map``, walking no further than its limit cuts."""
     found: Dict[str, List[List[str]]] = {}
     room = limit
     for subj in dict.fromkeys(subjs):
-        hops = _hops(table, subj, depth, limit, room + 1)
-        found[subj] = hops[:room]
+        hops = table.hops(subj, depth, limit, _INNER_LIMIT, room + 1)
         if len(hops) > room:
+            found[subj] = hops[:room]
             break
+        found[subj] = hops
         room -= len(hops)
     return found
 
@@ -273,7 +258,7 @@ class NativeGraphData(PeerData):
         if table is None:
             return super().get_rel_map(subjs=subjs, depth=depth, limit=limit)
         names: List[Any] = table.keys() if subjs is None else list(subjs)
-        plain = type(depth) is int and 0 <= depth <= _MAX_DEPTH and type(limit) is int and limit >= 0
+        plain = type(depth) is int and 0 <= depth <= _MAX_DEPTH and type(limit) is int and 0 <= limit < _MAX_LIMIT
         if plain and table.live_count == 0 and all(type(s) is str for s in names):
             return _rel_map(table, names, depth, limit)
         most = max(limit, _INNER_LIMIT) + 1 if type(limit) is int else sys.maxsize
@@ -374,7 +359,8 @@ class SimpleGraphStore(PeerStore):
 
     def _table(self) -> Optional[TripletTable]:
         data = self._data
-        return data._table() if type(data) is NativeGraphData else None
+        graph = data._graph if type(data) is NativeGraphData else None
+        return graph._table if type(graph) is GraphDict else None  # type: ignore[union-attr]
 
     def get(self, subj: str) -> List[List[str]]:
         """The live list ``[[relation, object], ...]`` of a subject; a fresh empty list

@@ -26,6 +26,7 @@ import io
 import itertools
 import os
 import sys
+from collections import defaultdict
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import fsspec
@@ -207,11 +208,13 @@ class TripletSet(set):
         """The triplets that touch one of the nodes, each once. None: not all that is
         in the set is a triplet."""
         if self._touching is None:
-            index: Dict[Any, Dict[Key, None]] = {}
+            index: Dict[Any, Dict[Key, None]] = defaultdict(dict)
             for triplet in self:
-                if not _link(index, triplet):
+                if type(triplet) is not tuple or len(triplet) != 3:
                     return None
-            self._touching = index
+                index[triplet[0]][triplet] = None
+                index[triplet[2]][triplet] = None
+            self._touching = dict(index)
         parts = [self._touching[i] for i in ids if i in self._touching]
         if len(parts) == 1:
             return list(parts[0])
@@ -366,6 +369,12 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             if subj in nodes and obj in nodes and name in relations:
                 yield key, (nodes[subj], relations[name], nodes[obj])
 
+    def _all_triplets(self) -> List[Triplet]:
+        try:
+            return self.graph.get_triplets()
+        except KeyError:
+            return [t for _, t in self._rows(self.graph.triplets)]
+
     def get_triplets(
         self,
         entity_names: Optional[List[str]] = None,
@@ -390,8 +399,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             return super().get_triplets(entity_names, relation_names, properties, ids)
         by_name = self._candidates(entity_names)
         by_id = self._candidates(ids) if by_name is None else None
-        found = by_name if by_name is not None else by_id if by_id is not None else self.graph.triplets
-        triplets = [t for _, t in self._rows(found)]
+        found = by_name if by_name is not None else by_id
+        triplets = self._all_triplets() if found is None else [t for _, t in self._rows(found)]
         if entity_names and by_name is None:
             triplets = [t for t in triplets if t[0].id in entity_names or t[2].id in entity_names]
         if relation_names:

@@ -210,6 +210,57 @@ static void test_random_changes_equal_a_naive_list(void)
     pn_graph_free(g, NULL, NULL);
 }
 
+/* ---- walks ---- */
+
+static pn_status write_triplet(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj)
+{
+    pn_buf *out = ctx;
+    PN_TRY(pn_buf_append(out, subj.ptr, subj.len));
+    PN_TRY(pn_buf_append(out, rel.ptr, rel.len));
+    PN_TRY(pn_buf_append(out, obj.ptr, obj.len));
+    return pn_buf_push(out, ' ');
+}
+
+static void check_walk(const pn_graph *g, const char *subj, pn_graph_walk walk, const char *want)
+{
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    CHECK(pn_graph_follow(g, bytes_of(subj), &walk, write_triplet, &out) == PN_OK);
+    CHECK(pn_buf_push(&out, 0) == PN_OK);
+    CHECK_EQ_STR((const char *)out.data, want);
+    pn_buf_clear(&out);
+}
+
+static void test_a_walk_goes_depth_first_within_its_limits(void)
+{
+    pn_graph *g = NULL;
+    const char *text = "{\"graph_dict\": {\"a\": [[\">\", \"b\"], [\">\", \"c\"], [\">\", \"d\"]], "
+                       "\"b\": [[\">\", \"a\"], [\">\", \"e\"]], \"d\": [[\">\", \"a\"]], \"none\": []}}";
+    CHECK(load(&pn_alloc_system, text, &g, NULL) == PN_OK);
+    check_walk(g, "a", (pn_graph_walk){0, 9, 9, 99}, "");
+    check_walk(g, "x", (pn_graph_walk){2, 9, 9, 99}, "");
+    check_walk(g, "none", (pn_graph_walk){2, 9, 9, 99}, "");
+    check_walk(g, "a", (pn_graph_walk){1, 9, 9, 99}, "a>b a>c a>d ");
+    check_walk(g, "a", (pn_graph_walk){1, 2, 9, 99}, "a>b a>c ");
+    check_walk(g, "a", (pn_graph_walk){2, 9, 9, 99}, "a>b b>a b>e a>c a>d d>a ");
+    check_walk(g, "a", (pn_graph_walk){2, 9, 1, 99}, "a>b b>a a>c a>d d>a ");
+    check_walk(g, "a", (pn_graph_walk){2, 9, 9, 4}, "a>b b>a b>e a>c ");
+    check_walk(g, "a", (pn_graph_walk){2, 9, 9, 0}, "");
+    check_walk(g, "a", (pn_graph_walk){3, 1, 2, 99}, "a>b b>a a>b a>c b>e ");
+    check_walk(g, "d", (pn_graph_walk){PN_GRAPH_MAX_DEPTH, 9, 9, 3}, "d>a a>b b>a ");
+    pn_graph_walk deep = {PN_GRAPH_MAX_DEPTH + 1, 9, 9, 9};
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL) == PN_ERR_RANGE);
+    char live[] = "[]";
+    void *old;
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    CHECK(pn_graph_set_live(g, bytes_of("b"), live, &old) == PN_OK);
+    deep.depth = 2;
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, &out) == PN_ERR_UNSUPPORTED);
+    pn_buf_clear(&out);
+    pn_graph_free(g, NULL, NULL);
+}
+
 /* ---- live objects ---- */
 
 static void count_release(void *ctx, void *live)
@@ -415,6 +466,7 @@ int main(void)
     RUN(test_delete_keeps_the_order_of_the_rest);
     RUN(test_words_leave_with_their_last_use);
     RUN(test_random_changes_equal_a_naive_list);
+    RUN(test_a_walk_goes_depth_first_within_its_limits);
     RUN(test_a_live_subject_belongs_to_its_host);
     RUN(test_load_and_save_are_inverse);
     RUN(test_load_normalises_spelling);
