@@ -194,6 +194,14 @@ static int surrender(kv_object *self)
 
 /* ---- finding things ---- */
 
+/* KeyError(key) also for a tuple or None, which PyErr_SetObject takes for its arguments. */
+static void raise_key_error(PyObject *key)
+{
+    PyObject *args = PyTuple_Pack(1, key);
+    if (args != NULL) PyErr_SetObject(PyExc_KeyError, args);
+    Py_XDECREF(args);
+}
+
 static int ready(kv_object *self)
 {
     if (self->kv != NULL || self->plain != NULL) return 0;
@@ -365,26 +373,6 @@ static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyObject *kv_put_all(PyObject *op, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"kv_pairs", "collection", "batch_size", NULL};
-    PyObject *pairs, *collection = NULL, *batch = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO:put_all", names, &pairs, &collection, &batch)) return NULL;
-    call_args a = {pairs, NULL, collection};
-    PyObject *owned, *coll = collection_or_default(&a, &owned), *it = coll ? PyObject_GetIter(pairs) : NULL, *item;
-    while (it != NULL && (item = PyIter_Next(it)) != NULL) {
-        PyObject *pair = PySequence_Tuple(item), *k, *v;
-        Py_DECREF(item);
-        if (pair == NULL) break;
-        if (PyArg_ParseTuple(pair, "OO;put_all takes (key, value) pairs", &k, &v)) put_copy((kv_object *)op, coll, k, v);
-        Py_DECREF(pair);
-        if (PyErr_Occurred()) break;
-    }
-    Py_XDECREF(it);
-    Py_XDECREF(owned);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
 /* ---- get ---- */
 
 /* The live value (borrowed), or NULL: missing when no exception is set. */
@@ -462,6 +450,14 @@ static PyObject *kv_get_all(PyObject *op, PyObject *const *args, Py_ssize_t narg
 
 /* ---- delete ---- */
 
+static PyObject *call_pop(PyObject *mapping, PyObject *key)
+{
+    PyObject *pop = PyObject_GetAttrString(mapping, "pop");
+    PyObject *value = pop ? PyObject_CallOneArg(pop, key) : NULL;
+    Py_XDECREF(pop);
+    return value;
+}
+
 /* 1 removed, 0 was not there, -1 exception. */
 static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
 {
@@ -472,7 +468,7 @@ static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
         PyObject *m = plain_mapping(self, collection);
-        PyObject *gone = m ? PyObject_CallMethod(m, "pop", "O", key) : NULL;
+        PyObject *gone = m ? call_pop(m, key) : NULL;
         Py_XDECREF(gone);
         if (gone != NULL) return 1;
         if (!PyErr_ExceptionMatches(PyExc_KeyError)) return -1;
@@ -584,7 +580,7 @@ static PyObject *kv_live(PyObject *op, PyObject *args)
     PyObject *name, *key;
     if (!PyArg_ParseTuple(args, "OO:_live", &name, &key)) return NULL;
     PyObject *live = find_live((kv_object *)op, name, key);
-    if (live == NULL && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, key);
+    if (live == NULL && !PyErr_Occurred()) raise_key_error(key);
     return Py_XNewRef(live);
 }
 
@@ -631,7 +627,7 @@ static PyObject *kv_drop(PyObject *op, PyObject *name)
     pn_coll *coll = NULL;
     if (PyUnicode_CheckExact(name) && pn_py_key(name, &scratch, &n)) coll = pn_kv_drop(self->kv, n);
     pn_buf_clear(&scratch);
-    if (coll == NULL && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, name);
+    if (coll == NULL && !PyErr_Occurred()) raise_key_error(name);
     pn_coll_free(coll, &pn_alloc_system, &pn_py_host);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
@@ -760,8 +756,6 @@ static PyMethodDef kv_methods[] = {
      "get_all(collection='data') -> dict\n\nA new dict of the stored values themselves, in insertion order."},
     {"delete", FAST(kv_delete), METH_FASTCALL | METH_KEYWORDS,
      "delete(key, collection='data') -> bool\n\nRemoves; returns whether it was there."},
-    {"put_all", FAST(kv_put_all), METH_VARARGS | METH_KEYWORDS,
-     "put_all(kv_pairs, collection='data', batch_size=1)\n\nPuts each (key, value); any batch size is fine."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},
     {"_dump", kv_dump, METH_NOARGS, "The contents as a dict of dicts, for pickling; the table stays as it is."},

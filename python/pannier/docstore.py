@@ -176,7 +176,8 @@ class _DocumentStoreMethods:
         # The peer hands out the stored list: deleting while looping over it skips
         # entries, and a refused add leaves it changed. A copy has neither fault.
         info = super()._remove_legacy_info(ref_doc_info_dict)  # type: ignore[misc]
-        info.node_ids = list(info.node_ids)
+        if isinstance(info.node_ids, list):
+            info.node_ids = list(info.node_ids)
         return info
 
     def get_ref_doc_info(self, ref_doc_id: str) -> Optional[RefDocInfo]:

@@ -8,6 +8,7 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 import fsspec
+from dataclasses_json import DataClassJsonMixin
 from llama_index.core.data_structs.data_structs import (
     KG,
     EmptyIndexStruct,
@@ -47,6 +48,9 @@ _CLASSES = (
     MultiModelIndexDict,
 )
 
+_TO_JSON, _TO_DICT = DataClassJsonMixin.to_json, DataClassJsonMixin.to_dict
+_FROM_JSON = DataClassJsonMixin.from_json.__func__  # type: ignore[attr-defined]
+
 # class -> (type text, field names), for classes whose to_json the core prints alike;
 # filled, and checked against the installed class, on first use of each
 _plans: Dict[type, Optional[Tuple[str, Tuple[str, ...]]]] = {}
@@ -77,6 +81,8 @@ def _sample(cls: type) -> Any:
 
 
 def _plan(cls: type) -> Optional[Tuple[str, Tuple[str, ...]]]:
+    if getattr(cls, "to_json", None) is not _TO_JSON or getattr(cls, "to_dict", None) is not _TO_DICT:
+        return None  # somebody gave the class its own way of printing
     try:
         return _plans[cls]
     except KeyError:
@@ -116,6 +122,8 @@ def _build(entry: Dict[str, Any]) -> Any:
         return json_to_index_struct(entry)
     data = json.loads(text)
     cls, names = known
+    if getattr(cls.from_json, "__func__", None) is not _FROM_JSON:
+        return json_to_index_struct(entry)
     if type(data) is not dict or data.keys() != names or type(data["index_id"]) is not str:
         return json_to_index_struct(entry)
     if data["summary"] is not None and type(data["summary"]) is not str:

@@ -59,7 +59,18 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         plain = self._plain()
         return CollectionView(self, collection) if plain is None else plain[collection]
 
-    # put, get, get_all, delete, put_all: methods of the C base.
+    # put, get, get_all, delete: methods of the C base.
+
+    def put_all(
+        self,
+        kv_pairs: List[Tuple[str, dict]],
+        collection: str = DEFAULT_COLLECTION,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> None:
+        """Puts each ``(key, value)``; any batch size is accepted (the peer's base class
+        refuses all but 1)."""
+        for key, val in kv_pairs:
+            self.put(key, val, collection=collection)
 
     async def aput(self, key: str, val: dict, collection: str = DEFAULT_COLLECTION) -> None:
         """As :meth:`put`."""
