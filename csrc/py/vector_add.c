@@ -2,9 +2,10 @@
  *
  * The peer dumps the whole node by pydantic and keeps its metadata plus four fields. A
  * node is taken here only if that dump is certain to succeed and to change nothing:
- * exact classes, plain JSON values everywhere, no NaN (it becomes null there), no lone
- * surrogate (pydantic replaces them in keys), no deep nesting (pydantic refuses). For
- * any other node the loop stops and the caller lets the peer's own code have it.
+ * exact classes, plain JSON values everywhere, no NaN (it becomes null there), no
+ * surrogates (pydantic refuses them or replaces them, depending on where they stand), no
+ * deep nesting (pydantic refuses). For any other node the loop stops and the caller lets
+ * the peer's own code have it.
  *
  * A plan says how a class dumps: (class name, field names, one letter a field):
  *   s str   o str or None   n int or None   l list of str   0 None   - not looked at
@@ -24,13 +25,12 @@ enum { MAX_NESTING = 64 };
 
 /* True when nothing in the JSON text would be changed or refused by the peer's dump. It
  * may say no to harmless text (a string that holds "NaN"). */
-static bool survives(pn_bytes t, bool strict)
+static bool survives(pn_bytes t)
 {
     size_t depth = 0;
     for (size_t i = 0; i < t.len; i++) {
         uint8_t c = t.ptr[i];
         if ((c == '[' || c == '{') && ++depth > MAX_NESTING) return false; /* counts all, not the deepest */
-        if (!strict) continue;
         if (c == 'N' && t.len - i >= 3 && memcmp(t.ptr + i, "NaN", 3) == 0) return false;
         if (c == 'I' && t.len - i >= 8 && memcmp(t.ptr + i, "Infinity", 8) == 0) return false;
         if (c == '\\' && t.len - i >= 6 && t.ptr[i + 1] == 'u' && t.ptr[i + 2] == 'd' && t.ptr[i + 3] >= '8') {
@@ -46,13 +46,24 @@ static bool survives(pn_bytes t, bool strict)
 static bool plain(adder *a, PyObject *value)
 {
     a->scratch.len = 0;
-    return pn_py_encode(value, PN_ENCODE_IDENTITY, &a->scratch) == PN_OK && survives(pn_buf_view(&a->scratch), false);
+    return pn_py_encode(value, PN_ENCODE_IDENTITY, &a->scratch) == PN_OK && survives(pn_buf_view(&a->scratch));
 }
 
 /* A value of the object's own __dict__, borrowed. */
 static PyObject *field(PyObject *dict, const char *name) { return PyDict_GetItemString(dict, name); }
 
-static bool is_str(PyObject *v) { return v != NULL && PyUnicode_CheckExact(v); }
+static bool has_surrogates(PyObject *str)
+{
+    int kind = PyUnicode_KIND(str);
+    const void *data = PyUnicode_DATA(str);
+    Py_ssize_t n = kind == PyUnicode_1BYTE_KIND ? 0 : PyUnicode_GET_LENGTH(str);
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (Py_UNICODE_IS_SURROGATE(PyUnicode_READ(kind, data, i))) return true;
+    return false;
+}
+
+/* A str that pydantic dumps in every place, also inside unions. */
+static bool is_str(PyObject *v) { return v != NULL && PyUnicode_CheckExact(v) && !has_surrogates(v); }
 static bool is_str_or_none(PyObject *v) { return v == Py_None || is_str(v); }
 static bool is_int_or_none(PyObject *v) { return v == Py_None || (v != NULL && PyLong_CheckExact(v)); }
 
@@ -185,11 +196,22 @@ static pn_status put_added(adder *a, int which, PyObject *class_name, pn_bytes r
 
 static pn_status put_separator(adder *a) { return a->text.len > 1 ? PN_BUF_LIT(&a->text, ", ") : PN_OK; }
 
+/* A value that is not kept is still dumped by the peer first. */
+static pn_status check_replaced(adder *a, PyObject *value)
+{
+    size_t before = a->text.len;
+    PN_TRY(pn_py_encode(value, PN_ENCODE_IDENTITY, &a->text));
+    bool fine = survives((pn_bytes){a->text.data + before, a->text.len - before});
+    a->text.len = before;
+    return fine ? PN_OK : PN_ERR_UNSUPPORTED;
+}
+
 static pn_status put_member(adder *a, PyObject *key, PyObject *value, PyObject *class_name, pn_bytes ref_json,
                             bool *seen)
 {
     PN_FAIL_IF(!PyUnicode_CheckExact(key), PN_ERR_UNSUPPORTED);
     int which = added_field(key);
+    if (which >= 0) PN_TRY(check_replaced(a, value));
     if (which == NODE_CONTENT) return PN_OK;
     PN_TRY(put_separator(a));
     PN_TRY(pn_py_encode(key, PN_ENCODE_IDENTITY, &a->text));
@@ -229,7 +251,7 @@ static pn_status make_text(adder *a, PyObject *metadata, PyObject *class_name, p
     Py_DECREF(ref_str);
     PN_TRY(s);
     PN_TRY(put_members(a, metadata, class_name, pn_buf_view(&a->scratch)));
-    return survives(pn_buf_view(&a->text), true) ? PN_OK : PN_ERR_UNSUPPORTED;
+    return survives(pn_buf_view(&a->text)) ? PN_OK : PN_ERR_UNSUPPORTED;
 }
 
 /* ---- into the table ---- */
