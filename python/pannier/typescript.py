@@ -79,6 +79,7 @@ _NODE_FIELDS = {
 }
 _ELSEWHERE = {"type", "hash", "textTemplate", "metadataSeparator", "relationships", "image"}
 _POSITIONS = {"start_char_idx", "end_char_idx"}
+_SEPARATORS = {"metadata_separator", "metadata_seperator"}  # up to 0.13 text nodes use the latter
 
 _HINT = (
     "It was written by LlamaIndex.TS. Nothing was changed. Read it with LlamaIndex.TS, "
@@ -194,9 +195,9 @@ def node(kind: Any, data: Any, path: str) -> BaseNode:
     if data.get("image") is not None:
         fields.update(_image(data["image"], path))
     made = NODE_TYPES[kind](relationships=_relationships(data.get("relationships"), path), **fields)
-    separator = data.get("metadataSeparator", made.metadata_separator)
-    if separator != made.metadata_separator:
-        made.metadata_separator = separator
+    for field in _SEPARATORS & set(type(made).model_fields):
+        if data.get("metadataSeparator", getattr(made, field)) != getattr(made, field):
+            setattr(made, field, data["metadataSeparator"])
     return made
 
 

@@ -34,7 +34,7 @@ from llama_index.core.graph_stores.simple_labelled import SimplePropertyGraphSto
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.ingestion.cache import SimpleCache
 from llama_index.core.llms.mock import MockLLM
-from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.node_parser import TokenTextSplitter
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.docstore import DocumentStore, SimpleDocumentStore
 from llama_index.core.storage.docstore.keyval_docstore import KVDocumentStore
@@ -274,7 +274,7 @@ def test_graph_indices_use_ours(use, mock_models):
 
 def test_ingestion_pipeline_uses_ours(use, mock_models, tmp_path):
     pipeline = IngestionPipeline(
-        transformations=[SentenceSplitter()], docstore=SimpleDocumentStore(), vector_store=None
+        transformations=[TokenTextSplitter()], docstore=SimpleDocumentStore(), vector_store=None
     )
     documents = [Document(id_="d", text="some text")]
     assert len(pipeline.run(documents=documents)) == 1
@@ -282,7 +282,7 @@ def test_ingestion_pipeline_uses_ours(use, mock_models, tmp_path):
     assert pipeline.run(documents=documents) == []
     pipeline.persist(str(tmp_path))
     pannier.uninstall()
-    again = IngestionPipeline(transformations=[SentenceSplitter()], docstore=SimpleDocumentStore())
+    again = IngestionPipeline(transformations=[TokenTextSplitter()], docstore=SimpleDocumentStore())
     again.load(str(tmp_path))
     assert is_peers(again.docstore)
     assert again.run(documents=documents) == []

@@ -320,7 +320,10 @@ def test_typescript_under_both_names(tmp_path, docstore):
         ({"kind": "DOCUMENT", "endCharIdx": 4}, lambda n: type(n).__name__ == "Document"),
         ({"startCharIdx": 0, "endCharIdx": 9}, lambda n: (n.start_char_idx, n.end_char_idx) == (0, 9)),
         ({"embedding": [1.5, 2]}, lambda n: n.embedding == [1.5, 2.0]),
-        ({"metadataSeparator": " | "}, lambda n: n.metadata_separator == " | "),
+        (
+            {"metadataSeparator": " | ", "metadata": {"a": 1, "b": 2}},
+            lambda n: n.get_metadata_str() == "a: 1 | b: 2",
+        ),
         ({"kind": "INDEX", "indexId": "other"}, lambda n: n.index_id == "other"),
         ({"kind": "IMAGE", "image": "https://x/y.png"}, lambda n: n.image_url == "https://x/y.png"),
         ({"kind": "IMAGE", "image": "file:///a.png"}, lambda n: n.image_path == "/a.png"),
