@@ -314,7 +314,7 @@ def test_adding_while_another_thread_persists(tmp_path):
 
     def add():
         i = 0
-        while not stop.is_set():
+        while not stop.is_set() and i < 400:
             try:
                 node = chunk(f"t{i}", f"r{i % 5}", "x" * 50, i=i, l=[i])
                 node.embedding = [float(i), 1.0, 2.0]

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 
-import cloudpickle
 import pytest
 
 from llama_index.core.data_structs.data_structs import IndexDict, KeywordTable
@@ -90,6 +89,7 @@ def test_a_pickled_copy_works_on(pair):
 
 
 def test_cloudpickle(pair):
+    cloudpickle = pytest.importorskip("cloudpickle")
     for s in pair:
         assert persisted(pickle.loads(cloudpickle.dumps(s))) == persisted(s)
 
