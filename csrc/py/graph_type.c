@@ -35,24 +35,30 @@ static pn_graph *graph_of(PyObject *op)
 
 enum { TEXTS = 3 };
 typedef struct texts {
+    int n;
     pn_bytes at[TEXTS];
     pn_buf scratch[TEXTS];
 } texts;
 
 static void texts_clear(texts *t)
 {
-    for (int i = 0; i < TEXTS; i++) pn_buf_clear(&t->scratch[i]);
+    for (int i = 0; i < t->n; i++) pn_buf_clear(&t->scratch[i]);
 }
 
 /* 1: all are exact str and their bytes stand in t; 0: one is something else; -1: an
  * exception. In every case texts_clear is due. */
 static int texts_of(texts *t, PyObject *const *args, int n)
 {
-    for (int i = 0; i < TEXTS; i++) pn_buf_init(&t->scratch[i], &pn_alloc_system);
+    t->n = 0;
     for (int i = 0; i < n; i++)
         if (!PyUnicode_CheckExact(args[i])) return 0;
-    for (int i = 0; i < n; i++)
-        if (!pn_py_utf8(args[i], &t->scratch[i], &t->at[i])) return -1;
+    for (; t->n < n; t->n++) {
+        pn_buf_init(&t->scratch[t->n], &pn_alloc_system);
+        if (!pn_py_utf8(args[t->n], &t->scratch[t->n], &t->at[t->n])) {
+            pn_buf_clear(&t->scratch[t->n]);
+            return -1;
+        }
+    }
     return 1;
 }
 

@@ -62,34 +62,39 @@ static uint32_t take_id(pn_graph *g)
     return id;
 }
 
-static pn_status word_add(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
+/* One more use of the word whose bytes `owner` holds. */
+static pn_status word_put(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
 {
     void *value;
     bool added;
     PN_TRY(word_room(g));
     PN_TRY(pn_omap_put(&g->words, text, owner, &value, &added));
-    assert(added);
+    if (!added) {
+        memcpy(id, value, sizeof *id);
+        PN_FAIL_IF(g->table[*id].uses == UINT32_MAX, PN_ERR_RANGE);
+        g->table[*id].uses++;
+        return PN_OK;
+    }
     *id = take_id(g);
     memcpy(value, id, sizeof *id);
     g->table[*id] = (word){text.ptr, (uint32_t)text.len, 1};
     return PN_OK;
 }
 
-/* One more use of the word. `owner` holds its bytes, or is NULL: they are copied if the
- * word is new. */
+/* The same where `owner` may be NULL: the bytes are copied if the word is new. */
 static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
 {
+    if (owner != NULL) return word_put(g, text, owner, id);
     const uint32_t *known = pn_omap_get(&g->words, text);
     if (known != NULL) {
         PN_FAIL_IF(g->table[*known].uses == UINT32_MAX, PN_ERR_RANGE);
-        g->table[*known].uses++;
         *id = *known;
+        g->table[*id].uses++;
         return PN_OK;
     }
-    if (owner != NULL) return word_add(g, text, owner, id);
     pn_blob *own;
     PN_TRY(pn_blob_copy(g->alloc, text.ptr, text.len, &own));
-    pn_status s = word_add(g, pn_blob_view(own), own, id);
+    pn_status s = word_put(g, pn_blob_view(own), own, id);
     pn_blob_unref(own);
     return s;
 }
