@@ -27,7 +27,7 @@ from llama_index.core.graph_stores.types import DEFAULT_PERSIST_DIR, DEFAULT_PER
 
 from pannier import _files
 from pannier._core import TripletTable
-from pannier.errors import CorruptStoreError, UnserializableError
+from pannier._encoding import corrupt, explain
 
 __all__ = ["NativeGraphData", "SimpleGraphStore"]
 
@@ -406,13 +406,13 @@ class SimpleGraphStore(PeerStore):
         text = None if table is None else table.encode()
         if text is not None:
             return text
-        data = {"graph_dict": self._data.graph_dict}
+        graph = self._data.graph_dict
+        data = {"graph_dict": graph._snapshot() if isinstance(graph, GraphDict) else graph}
         try:
             data = self._data.to_dict()
             return json.dumps(data).encode()
         except TypeError as e:
-            path, value = _culprit(data["graph_dict"])
-            raise UnserializableError(f"{path}: {e}", key_path=path, value=value) from e
+            raise explain(e, "graph store", "", data) from e
 
     def persist(
         self,
@@ -445,6 +445,7 @@ class SimpleGraphStore(PeerStore):
 
         Raises:
             CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
+            UnicodeDecodeError: nor text.
         """
         fs = fs or fsspec.filesystem("file")
         if not _files.exists(persist_path, fs):
@@ -458,46 +459,9 @@ class SimpleGraphStore(PeerStore):
         table = TripletTable.load(text)
         if table is not None:
             return cls(NativeGraphData._wrap(table))
-        return cls(NativeGraphData.from_dict(loads(bytes(text), persist_path)))
+        return cls(NativeGraphData.from_dict(corrupt(text, persist_path)))
 
     @classmethod
     def from_dict(cls, save_dict: dict) -> "SimpleGraphStore":
         """The store of a dict that :meth:`to_dict` returned; a deep copy."""
         return cls(NativeGraphData.from_dict(save_dict))
-
-
-def loads(text: Any, path: str) -> Any:
-    """``json.loads``, whose error names the file.
-
-    Args:
-        text (str | bytes): as ``json.loads`` takes it.
-
-    Raises:
-        CorruptStoreError: with the ``msg`` and ``pos`` of the JSONDecodeError.
-        UnicodeDecodeError: as ``json.loads`` raises it, the file in a note (3.11).
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as e:
-        raise CorruptStoreError(e.msg, e.doc, e.pos, path=path) from e
-    except UnicodeDecodeError as e:
-        if hasattr(e, "add_note"):
-            e.add_note(f"in the file {path}")
-        raise
-
-
-def _culprit(graph: Any) -> Tuple[str, Any]:
-    """Where the value is that ``json.dumps`` refused."""
-    stack = [("graph_dict", graph._snapshot() if isinstance(graph, GraphDict) else graph)]
-    while stack:
-        path, value = stack.pop()
-        if isinstance(value, dict):
-            for key, inner in reversed(value.items()):
-                if not isinstance(key, (str, int, float, bool, type(None))):
-                    return path, key
-                stack.append((f"{path}[{key!r}]", inner))
-        elif isinstance(value, (list, tuple)):
-            stack += [(f"{path}[{i}]", value[i]) for i in reversed(range(len(value)))]
-        elif not isinstance(value, (str, int, float, bool, type(None))):
-            return path, value
-    return "graph_dict", None

@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import json
 import os
 import sys
 from collections import defaultdict
@@ -45,8 +46,7 @@ from llama_index.core.graph_stores.types import (
 )
 
 from pannier import _files
-from pannier.errors import UnserializableError
-from pannier.graph_store import loads
+from pannier.errors import CorruptStoreError, UnserializableError
 
 __all__ = ["SimplePropertyGraphStore"]
 
@@ -91,7 +91,7 @@ _ids = _Ids()
 # ----- The containers -----
 
 
-class NodeDict(Dict[Any, Any]):
+class NodeDict(dict):
     """``graph.nodes``, with the places of its keys and the keys that are no ids.
 
     Invariant, while ``_seen`` equals ``_ids.changes``: ``_odd`` holds just the keys
@@ -463,7 +463,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             return self.graph.model_dump_json().encode("utf-8")
         except (TypeError, ValueError) as e:
             path = _culprit(self.graph)
-            raise _UnserializableGraph(f"{path}: {e}", key_path=path) from e
+            message = f"{e}, at {path} of the property graph store. Nothing was written."
+            raise _UnserializableGraph(message, store="property graph store", key_path=path) from e
 
     def persist(self, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
         """Write the store to one file; missing directories are made.
@@ -483,11 +484,18 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         Raises:
             FileNotFoundError: there is none.
             CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
+            UnicodeDecodeError: nor text.
         """
         data = bytes(_files.read_file(persist_path, fs))
-        # LlamaIndex reads text: strict UTF-8, no byte order mark.
-        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
-        return cls.from_dict(loads(text, persist_path))
+        try:
+            # LlamaIndex reads text: strict UTF-8, no byte order mark.
+            content = json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())
+        except json.JSONDecodeError as e:
+            raise CorruptStoreError(e.msg, e.doc, e.pos, path=persist_path) from None
+        except UnicodeDecodeError as e:
+            reason = f"{e.reason} (in {persist_path})"
+            raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, reason) from None
+        return cls.from_dict(content)
 
     @classmethod
     def from_persist_dir(

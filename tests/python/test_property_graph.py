@@ -545,7 +545,10 @@ def test_files_that_do_not_load(tmp_path: Any) -> None:
             SimplePropertyGraphStore.from_persist_dir(str(tmp_path))
         assert (ours.value.msg, ours.value.pos) == (theirs.value.msg, theirs.value.pos)
         assert ours.value.path == str(path)
-    for data in (b'"\xff"', b"[]", b"{}", b'{"nodes": {"a": {}}}', b'{"nodes": {}, "triplets": [["a"]]}', b"5"):
+    path.write_bytes(b'{"\xff"}')
+    with pytest.raises(UnicodeDecodeError, match=path.name):
+        SimplePropertyGraphStore.from_persist_dir(str(tmp_path))
+    for data in (b"[]", b"{}", b'{"nodes": {"a": {}}}', b'{"nodes": {}, "triplets": [["a"]]}', b"5"):
         path.write_bytes(data)
         expected = outcome(lambda: Peer.from_persist_dir(str(tmp_path)))
         assert outcome(lambda: SimplePropertyGraphStore.from_persist_dir(str(tmp_path))) == expected
