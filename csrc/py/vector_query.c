@@ -83,7 +83,7 @@ static pn_status make_room(compiled *c, PyObject *specs)
         PyObject *spec = PyList_GET_ITEM(specs, i);
         PN_FAIL_IF(!PyTuple_CheckExact(spec) || PyTuple_GET_SIZE(spec) != 3, PN_ERR_INVALID);
         PyObject *value = PyTuple_GET_ITEM(spec, 2);
-        text += text_room(PyTuple_GET_ITEM(spec, 0)) + text_room(value);
+        text += text_room(PyTuple_GET_ITEM(spec, 0)) + text_room(value) + 4;
         scalars++;
         if (!PyTuple_CheckExact(value)) continue;
         scalars += (size_t)PyTuple_GET_SIZE(value);
@@ -103,13 +103,24 @@ static pn_status compile_values(compiled *c, PyObject *value, pn_filter *f)
     return PN_OK;
 }
 
+static pn_status compile_key(compiled *c, pn_bytes utf8, pn_filter *f)
+{
+    size_t before = c->escaped.len;
+    PN_TRY(PN_BUF_LIT(&c->escaped, "\""));
+    PN_TRY(escape(c, utf8, &f->key));
+    PN_TRY(PN_BUF_LIT(&c->escaped, "\": "));
+    if (pn_filter_key_is_word(f->key))
+        f->needle = (pn_bytes){c->escaped.data + before, c->escaped.len - before};
+    return PN_OK;
+}
+
 static pn_status compile_filter(compiled *c, PyObject *spec)
 {
     pn_filter f = {.is_list = false};
     pn_bytes key, op;
     PN_FAIL_IF(!cached_utf8(PyTuple_GET_ITEM(spec, 0), &key), PN_ERR_UNSUPPORTED);
     PN_FAIL_IF(!cached_utf8(PyTuple_GET_ITEM(spec, 1), &op) || !pn_filter_op_named(op, &f.op), PN_ERR_UNSUPPORTED);
-    PN_TRY(escape(c, key, &f.key));
+    PN_TRY(compile_key(c, key, &f));
     PN_TRY(compile_values(c, PyTuple_GET_ITEM(spec, 2), &f));
     return pn_buf_append(&c->filters, &f, sizeof f);
 }

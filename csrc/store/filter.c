@@ -338,17 +338,83 @@ static pn_match eval_one(const pn_filter *f, const value *v, pn_buf *scratch)
     }
 }
 
-/* ---- all filters ---- */
+/* ---- finding the keys ---- */
 
-static void find_values(const pn_filter_set *set, pn_bytes json, pn_bytes *found)
+bool pn_filter_key_is_word(pn_bytes key)
+{
+    for (size_t i = 0; i < key.len; i++) {
+        uint8_t c = key.ptr[i], low = c | 0x20;
+        if (!((low >= 'a' && low <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-')) return false;
+    }
+    return key.len > 0;
+}
+
+typedef uint8_t lanes __attribute__((vector_size(16)));
+
+/* Any of 16 positions where the needle's second and fourth-last byte stand (the others
+ * are quotes and a colon, which stand everywhere). */
+static bool may_match(const uint8_t *p, size_t far, uint8_t first, uint8_t last)
+{
+    lanes a, b;
+    memcpy(&a, p + 1, sizeof a);
+    memcpy(&b, p + far, sizeof b);
+    lanes hit = (lanes)(a == first) & (lanes)(b == last);
+    uint64_t half[2];
+    memcpy(half, &hit, sizeof half);
+    return (half[0] | half[1]) != 0;
+}
+
+static const uint8_t *find_needle(pn_bytes json, pn_bytes needle)
+{
+    if (json.len < needle.len) return NULL;
+    size_t n = needle.len, far = n - 4;
+    const uint8_t *p = json.ptr, *last = json.ptr + (json.len - n), *end = json.ptr + json.len;
+    while (p <= last) {
+        if (end - p >= (ptrdiff_t)(n + 16) && !may_match(p, far, needle.ptr[1], needle.ptr[far])) {
+            p += 16;
+            continue;
+        }
+        const uint8_t *stop = last - p > 15 ? p + 15 : last;
+        for (; p <= stop; p++)
+            if (p[1] == needle.ptr[1] && memcmp(p, needle.ptr, n) == 0) return p;
+    }
+    return NULL;
+}
+
+/* Finds one key by searching: true when that settles it, with *value empty if the key is
+ * not there. Text with an object inside before the match may hold the key there. */
+static bool search_value(const pn_filter *f, pn_bytes json, pn_bytes *value)
+{
+    const uint8_t *at = find_needle(json, f->needle), *end = json.ptr + json.len;
+    *value = (pn_bytes){NULL, 0};
+    if (at == NULL) return true;
+    if (at[-1] != '{' && at[-1] != ' ') return false;
+    if (memchr(json.ptr + 1, '{', (size_t)(at - json.ptr - 1)) != NULL) return false;
+    const uint8_t *start = at + f->needle.len;
+    *value = (pn_bytes){start, (size_t)(after_value(start, end) - start)};
+    return true;
+}
+
+static void walk_for_value(const pn_filter *f, pn_bytes json, pn_bytes *value)
 {
     const uint8_t *p = json.ptr + 1, *end = json.ptr + json.len;
     pn_bytes key, text;
-    size_t left = set->n;
-    while (left && next_member(&p, end, &key, &text))
-        for (size_t i = 0; i < set->n; i++)
-            if (pn_bytes_equal(key, set->filters[i].key)) found[i] = text, left--;
+    *value = (pn_bytes){NULL, 0};
+    while (next_member(&p, end, &key, &text)) {
+        if (!pn_bytes_equal(key, f->key)) continue;
+        *value = text;
+        return;
+    }
 }
+
+static pn_bytes find_value(const pn_filter *f, pn_bytes json)
+{
+    pn_bytes value;
+    if (f->needle.len == 0 || !search_value(f, json, &value)) walk_for_value(f, json, &value);
+    return value;
+}
+
+/* ---- all filters ---- */
 
 static pn_match combine(pn_filter_condition condition, bool all, bool any)
 {
@@ -362,11 +428,10 @@ static pn_match combine(pn_filter_condition condition, bool all, bool any)
 pn_match pn_filter_eval(const pn_filter_set *set, pn_bytes json, pn_buf *scratch)
 {
     if (json.len < 2 || json.ptr[0] != '{' || set->n == 0 || set->n > PN_FILTER_MAX) return PN_MATCH_ASK;
-    pn_bytes found[PN_FILTER_MAX] = {{NULL, 0}};
-    find_values(set, json, found);
     bool all = true, any = false;
     for (size_t i = 0; i < set->n; i++) {
-        value v = found[i].ptr ? classify(found[i]) : (value){.kind = IS_MISSING};
+        pn_bytes text = find_value(&set->filters[i], json);
+        value v = text.ptr ? classify(text) : (value){.kind = IS_MISSING};
         pn_match m = eval_one(&set->filters[i], &v, scratch);
         if (m == PN_MATCH_ASK) return m;
         all = all && m == PN_MATCH_YES;

@@ -49,7 +49,8 @@ typedef struct pn_scalar {
 } pn_scalar;
 
 typedef struct pn_filter {
-    pn_bytes key; /* as canonical JSON, without the quotes */
+    pn_bytes key;    /* as canonical JSON, without the quotes */
+    pn_bytes needle; /* `"key": ` where pn_filter_key_is_word(key), else empty */
     pn_filter_op op;
     bool is_list; /* the value is the list of all n values, else values[0] */
     const pn_scalar *values;
@@ -63,6 +64,11 @@ typedef struct pn_filter_set {
     size_t n; /* 1 to PN_FILTER_MAX */
     pn_filter_condition condition;
 } pn_filter_set;
+
+/* Whether `"key": ` in canonical text can only be a key of an object (of letters, digits,
+ * '_' and '-', so neither an escape nor what stands between two strings). Such keys are
+ * found by a plain search. */
+bool pn_filter_key_is_word(pn_bytes key);
 
 /* The operator with that value of the peer's FilterOperator, e.g. "=="; false when
  * there is none. */

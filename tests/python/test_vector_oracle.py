@@ -69,6 +69,18 @@ def metadata(r: random.Random) -> Dict[str, Any]:
     return {r.choice(KEYS): value(r) for _ in range(r.randrange(5))}
 
 
+def tame_metadata(r: random.Random) -> Dict[str, Any]:
+    """What real programs store: one type a key, some missing."""
+    whole = {
+        "year": r.randrange(2019, 2024),
+        "k": r.choice(["a", "ab", "Abc", "é", "x\"y\\z", "日本", ""]),
+        "score": r.choice([0.5, 1.0, 2, -3.25, None]),
+        "tags": [r.choice(["a", "b", "c", "é"]) for _ in range(r.randrange(4))],
+        "flag": r.random() < 0.5,
+    }
+    return {key: v for key, v in whole.items() if r.random() < 0.8}
+
+
 def vector(r: random.Random, dim: int, style: str) -> List[float]:
     if style == "ties":
         return [float(r.randrange(-1, 2)) for _ in range(dim - 1)] + [1.0]
@@ -87,27 +99,75 @@ def vector(r: random.Random, dim: int, style: str) -> List[float]:
 STYLES = ["plain", "f32", "mixed", "ties", "ties", "zeros", "odd", "scales"]
 
 
-def related(r: random.Random, doc: str) -> Any:
+TAME_FILTERS: List[Tuple[str, List[str], Callable[[random.Random], Any]]] = [
+    ("year", [*"== != > >= < <=".split()], lambda r: r.randrange(2018, 2025)),
+    ("year", ["in", "nin"], lambda r: [r.randrange(2018, 2025) for _ in range(3)]),
+    ("k", [*"== != > >= < <= contains text_match text_match_insensitive in nin".split()], lambda r: r.choice(TEXTS)),
+    ("k", ["in", "nin", "any", "all"], lambda r: [r.choice(TEXTS) for _ in range(r.randrange(4))]),
+    ("score", [*"== != > >= < <=".split()], lambda r: r.choice([0.5, 1, 2.0, -4, float("nan")])),
+    ("tags", ["contains"], lambda r: r.choice(["a", "b", "é", "z"])),
+    ("tags", ["any", "all"], lambda r: [r.choice(["a", "b", "é", "z"]) for _ in range(r.randrange(3))]),
+    ("tags", ["is_empty"], lambda r: None),
+    ("flag", ["==", "!=", ">"], lambda r: r.choice([0, 1, 1.0])),
+    ("missing", ["==", "!=", "nin", "is_empty", ">"], lambda r: r.choice([1, "a"])),
+    ("ref_doc_id", ["==", "!="], lambda r: r.choice(["d1", "d2", "None"])),
+]
+
+
+def tame_filters(r: random.Random) -> Optional[MetadataFilters]:
+    if r.random() < 0.3:
+        return None
+    filters = []
+    for _ in range(r.randrange(1, 4)):
+        key, operators, make = r.choice(TAME_FILTERS)
+        filters.append(MetadataFilter(key=key, operator=FilterOperator(r.choice(operators)), value=make(r)))
+    return MetadataFilters(filters=filters, condition=r.choice([*FilterCondition, None]))
+
+
+class Flavour:
+    """What a round is made of: anything at all, or what real programs store."""
+
+    def __init__(self, r: random.Random) -> None:
+        self.tame = r.random() < 0.6
+        self.dim = r.choice([2, 3, 7, 16, 33, 100] if self.tame else [1, 2, 3, 7, 16, 33, 100])
+        self.style = r.choice(STYLES)
+
+    def vector(self, r: random.Random) -> List[float]:
+        return vector(r, self.dim, self.style)
+
+    def metadata(self, r: random.Random) -> Dict[str, Any]:
+        return tame_metadata(r) if self.tame else metadata(r)
+
+    def filters(self, r: random.Random) -> Optional[MetadataFilters]:
+        return tame_filters(r) if self.tame else make_filters(r)
+
+
+def related(r: random.Random, doc: str, make: Callable[[], Any]) -> Any:
     return RelatedNodeInfo(
         node_id=doc,
         node_type=r.choice([ObjectType.DOCUMENT, None, "2"]),
-        metadata=metadata(r) if r.random() < 0.2 else {},
+        metadata=make() if r.random() < 0.2 else {},
         hash=r.choice([None, "h"]),
     )
 
 
-def make_node(r: random.Random, dim: int, style: str) -> Any:
-    ident = r.choice([f"n{r.randrange(40)}", f"id-{r.randrange(9)}é", r.choice(TEXTS)])
-    common: Dict[str, Any] = {"id_": ident, "metadata": metadata(r), "embedding": vector(r, dim, style)}
-    if r.random() < 0.02:
+def make_node(r: random.Random, flavour: Flavour) -> Any:
+    ident = r.choice([f"n{r.randrange(40)}", f"id-{r.randrange(9)}é", r.choice(TEXTS[:-6] if flavour.tame else TEXTS)])
+    common: Dict[str, Any] = {"id_": ident, "metadata": flavour.metadata(r), "embedding": flavour.vector(r)}
+    odd = 0.0 if flavour.tame else 0.02
+
+    def some() -> Any:
+        return flavour.metadata(r)
+
+    if r.random() < odd:
         common["embedding"] = None
     relations: Dict[Any, Any] = {}
     if r.random() < 0.8:
-        relations[NodeRelationship.SOURCE] = related(r, r.choice(["d1", "d2", "d3", "", "None", "dé"]))
+        relations[NodeRelationship.SOURCE] = related(r, r.choice(["d1", "d2", "d3", "", "None", "dé"]), some)
     if r.random() < 0.2:
-        relations[NodeRelationship.CHILD] = [related(r, "c")]
-    if r.random() < 0.02:
-        relations[NodeRelationship.SOURCE] = [related(r, "d1")]
+        relations[NodeRelationship.CHILD] = [related(r, "c", some)]
+    if r.random() < odd:
+        relations[NodeRelationship.SOURCE] = [related(r, "d1", some)]
     kind = r.randrange(10)
     if kind < 6:
         return TextNode(text=r.choice(TEXTS), relationships=relations, **common)
@@ -144,20 +204,19 @@ def make_filters(r: random.Random) -> Optional[MetadataFilters]:
 
 
 def make_ids(r: random.Random) -> Optional[List[str]]:
-    if r.random() < 0.6:
+    if r.random() < 0.75:
         return None
-    return [r.choice([f"n{r.randrange(40)}", r.choice(TEXTS), "nobody"]) for _ in range(r.randrange(12))]
+    return [r.choice([f"n{r.randrange(40)}", f"n{r.randrange(40)}", r.choice(TEXTS)]) for _ in range(r.randrange(30))]
 
 
-def make_query(r: random.Random, dim: int, style: str) -> Tuple[VectorStoreQuery, Dict[str, Any]]:
-    if r.random() < 0.03:
-        dim += 1
+def make_query(r: random.Random, flavour: Flavour) -> Tuple[VectorStoreQuery, Dict[str, Any]]:
+    dim = flavour.dim + (r.random() < 0.03)
     query = VectorStoreQuery(
-        query_embedding=vector(r, dim, style),
+        query_embedding=vector(r, dim, flavour.style),
         similarity_top_k=r.choice([0, 1, 2, 3, 3, 5, 10, 50, -1]),
         mode=r.choice(["default", "default", "default", "mmr", "sparse" if r.random() < 0.05 else "default"]),
         node_ids=make_ids(r),
-        filters=make_filters(r),
+        filters=flavour.filters(r),
     )
     kwargs = {"mmr_threshold": r.choice([None, 0, 1, 0.3, 0.9])} if query.mode == "mmr" else {}
     return query, kwargs
@@ -187,7 +246,8 @@ def outcome(call: Callable[[], Any]) -> Any:
 def contents(store: Any) -> Any:
     data = store.data
     rows = {k: data.embedding_dict[k] for k in data.embedding_dict}
-    return rows, dict(data.text_id_to_ref_doc_id), {k: store.data.to_dict()["metadata_dict"][k] for k in data.metadata_dict}
+    dumped = data.to_dict()["metadata_dict"]
+    return rows, dict(data.text_id_to_ref_doc_id), {k: dumped[k] for k in data.metadata_dict}
 
 
 class Pair:
@@ -218,12 +278,13 @@ class Pair:
             self.ours, self.peer = crossed
 
 
-def touch_metadata(pair: Pair, r: random.Random) -> None:
+def touch_metadata(pair: Pair, r: random.Random, flavour: Flavour) -> None:
     """A caller who reaches into the dictionaries."""
     ids = list(pair.peer.data.metadata_dict)
     if not ids:
         return
-    ident, key, new = r.choice(ids), r.choice(KEYS), value(r)
+    ident, key = r.choice(ids), r.choice(["k", "tags"] if flavour.tame else KEYS)
+    new = tame_metadata(r).get(key) if flavour.tame else value(r)
     action = r.randrange(5)
 
     def touch(store: Any) -> Any:
@@ -244,9 +305,9 @@ def touch_metadata(pair: Pair, r: random.Random) -> None:
     pair.both("touch", touch)
 
 
-def touch_rows(pair: Pair, r: random.Random, dim: int, style: str) -> None:
+def touch_rows(pair: Pair, r: random.Random, flavour: Flavour) -> None:
     ids = list(pair.peer.data.embedding_dict) or ["new"]
-    ident, row = r.choice([*ids, "new"]), vector(r, dim, style)
+    ident, row = r.choice([*ids, "new"]), flavour.vector(r)
     action = r.randrange(12)
 
     def touch(store: Any) -> Any:
@@ -265,30 +326,34 @@ def touch_rows(pair: Pair, r: random.Random, dim: int, style: str) -> None:
             rows[ident] = [1, 2.0]
         return None
 
-    r_surrender = r.random() < 0.1
+    r_surrender = not flavour.tame and r.random() < 0.1
     pair.both("rows", touch)
 
 
-def step(pair: Pair, r: random.Random, dim: int, style: str) -> None:
+def add(pair: Pair, r: random.Random, flavour: Flavour) -> None:
+    nodes = [make_node(r, flavour) for _ in range(r.randrange(1, 20))]
+    pair.both("add", lambda s: s.add(copy.deepcopy(nodes)))
+
+
+def step(pair: Pair, r: random.Random, flavour: Flavour) -> None:
     kind = r.randrange(14)
-    if kind < 5:
-        nodes = [make_node(r, dim, style) for _ in range(r.randrange(1, 12))]
-        pair.both("add", lambda s: s.add(copy.deepcopy(nodes)))
+    if kind < 3:
+        add(pair, r, flavour)
     elif kind < 9:
-        query, kwargs = make_query(r, dim, style)
+        query, kwargs = make_query(r, flavour)
         pair.both(f"query {query} {kwargs}", lambda s: (lambda x: (x.similarities, x.ids, x.nodes))(s.query(query, **kwargs)))
     elif kind == 9:
         doc = r.choice(["d1", "d2", "d3", "None", "dé", "nobody", None])
         pair.both(f"delete {doc}", lambda s: s.delete(doc))
     elif kind == 10 and r.random() < 0.5:
-        ids, filters = make_ids(r), make_filters(r)
+        ids, filters = make_ids(r), flavour.filters(r)
         if ids is None and filters is None:
             ids = []
         pair.both(f"delete_nodes {ids} {filters}", lambda s: s.delete_nodes(ids, filters))
     elif kind == 11:
-        touch_metadata(pair, r)
+        touch_metadata(pair, r, flavour)
     elif kind == 12:
-        touch_rows(pair, r, dim, style)
+        touch_rows(pair, r, flavour)
     elif r.random() < 0.1:
         pair.both("clear", lambda s: s.clear())
     else:
@@ -299,14 +364,15 @@ def step(pair: Pair, r: random.Random, dim: int, style: str) -> None:
 def test_random_calls_have_the_peers_outcomes(block: int, tmp_path: Any) -> None:
     for seed in range(block * ROUNDS // 10, (block + 1) * ROUNDS // 10):
         r = random.Random(seed)
-        pair, dim, style = Pair(), r.choice([1, 2, 3, 7, 16, 33, 100]), r.choice(STYLES)
+        pair, flavour = Pair(), Flavour(r)
         try:
+            add(pair, r, flavour)
             for _ in range(r.randrange(4, 16)):
-                step(pair, r, dim, style)
+                step(pair, r, flavour)
                 pair.compare()
             pair.compare_files(tmp_path, reload=True)
             for _ in range(5):
-                step(pair, r, dim, style)
+                step(pair, r, flavour)
                 pair.compare()
             pair.compare_files(tmp_path, reload=False)
         except Exception as e:
