@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Iterable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
 
 from pannier import _core
 
 if TYPE_CHECKING:
     import fsspec
 
+T = TypeVar("T")
 Buffer = Any  # collections.abc.Buffer came with Python 3.12
 Path = Union[str, "os.PathLike[str]"]
+
+MAX_LOADS = 20
+"""How often a load that others keep committing under is begun."""
 
 OWN_PREFIX = ".pannier-"
 """What the names of the commit journal and of staged files begin with."""
@@ -87,7 +91,10 @@ def exists(path: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool
     if not unwrap_local(fs):
         return bool(fs.exists(path))
     local = local_path(path)
-    return os.path.exists(local) or os.path.basename(local) in _pending(os.path.dirname(local))
+    if os.path.exists(local):
+        return True
+    directory, name = os.path.split(local)
+    return name in _pending(directory) or os.path.exists(local)
 
 
 def listdir(path: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> list[str]:
@@ -168,8 +175,61 @@ def recover(root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None, read_o
     return bool(unwrap_local(fs) and _core.recover(local_path(root), read_only))
 
 
+def stamp(paths: Iterable[Path], root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Any:
+    """What tells whether any of several files was replaced: compare two stamps for it.
+
+    When the stamps taken before and after reading the files are equal, what was read
+    is of one and the same commit: a commit replaces files only while its journal is
+    there, so either the journal or a file differs. None (always equal) on file
+    systems other than the local one, which have no such moment.
+
+    Args:
+        paths: the files; they may be missing.
+        root: the directory that they are committed to.
+    """
+    if not unwrap_local(fs):
+        return None
+    journal = os.path.join(local_path(root), OWN_PREFIX + "commit")
+    # The order matters: a journal that is gone now was applied before what follows.
+    return [_identity(journal), *(_identity(local_path(path)) for path in paths)]
+
+
+def read_stable(
+    load: Callable[[], T], paths: Iterable[Path], root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None
+) -> T:
+    """What ``load()`` returns or raises when no commit into ``root`` happened meanwhile.
+
+    It is called again when another process persisted while it was reading, at most
+    ``MAX_LOADS`` times.
+
+    Args:
+        load: reads the files, without other effects.
+        paths: all files that it reads.
+    """
+    paths = list(paths)
+    for _ in range(MAX_LOADS - 1):
+        before = stamp(paths, root, fs)
+        try:
+            result = load()
+        except Exception:
+            if stamp(paths, root, fs) == before:
+                raise
+            continue
+        if stamp(paths, root, fs) == before:
+            return result
+    return load()
+
+
+def _identity(path: str) -> Optional[tuple[int, ...]]:
+    try:
+        st = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+
+
 def _pending(directory: str) -> list[str]:
-    """Files of an unfinished commit that stays unfinished (a read-only directory)."""
+    """Finishes a commit, or names its files if it stays (in a read-only directory)."""
     if not os.path.lexists(os.path.join(directory, OWN_PREFIX + "commit")):
         return []
     _core.recover(directory)

@@ -1,0 +1,175 @@
+"""Kills a process that persists, again and again, and looks at what is left.
+
+A child persists numbered generations over a good directory and reports each one whose
+persist returned. The parent kills it (SIGKILL) at a random moment, opens the directory
+and requires that everything in it is of one generation, which is not older than the
+last one reported, and that no file of pannier's own is left after the next persist.
+
+    python tests/crash/kill9.py --rounds 300 [--worker files] [--in-place] [--seed 1]
+
+SIGKILL shows that a commit is atomic, not that it is durable: the kernel still writes
+what the dead process gave it. Durability is what tests/c/test_commit.c shows.
+
+A worker is two functions, ``persist(directory, generation)`` and
+``read(directory) -> set of generations found``, entered into WORKERS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Callable, NamedTuple
+
+FILES = 6
+REPORT = struct.Struct("<I")
+
+
+class Worker(NamedTuple):
+    persist: Callable[[str, int], None]
+    read: Callable[[str], set[int]]
+
+
+class Outcome(NamedTuple):
+    rounds: int
+    persists: int  # generations that were reported
+    finished_later: int  # kills between the commit and its last rename
+    newer: int  # kills after the commit, before the report
+    leftovers: int  # kills that left staged files behind
+    failures: list[str]
+
+
+def contents_of(generation: int, i: int) -> bytes:
+    """Some thousands of bytes that say which generation they are, all through."""
+    line = f"{generation} {i}\n".encode()
+    return line * (1 + (generation * 7919 + i * 104729) % 5000)
+
+
+def files_persist(directory: str, generation: int) -> None:
+    from pannier import _core
+
+    items = [(os.path.join(directory, f"store{i}.json"), contents_of(generation, i)) for i in range(FILES)]
+    _core.commit_files(directory, items, os.environ.get("KILL9_IN_PLACE") == "1")
+
+
+def files_read(directory: str) -> set[int]:
+    from pannier import _core
+
+    found = set()
+    for i in range(FILES):
+        data = bytes(_core.read_file(os.path.join(directory, f"store{i}.json")))
+        generation = int(data.split(b" ", 1)[0])
+        if data != contents_of(generation, i):
+            raise AssertionError(f"store{i}.json is torn: {len(data)} bytes of generation {generation}")
+        found.add(generation)
+    return found
+
+
+WORKERS: dict[str, Worker] = {"files": Worker(files_persist, files_read)}
+
+
+def child(worker: Worker, directory: str, first: int) -> None:
+    """Persists until it is killed, reporting each generation through stdout."""
+    for generation in range(first, 2**31):
+        worker.persist(directory, generation)
+        os.write(sys.stdout.fileno(), REPORT.pack(generation))
+
+
+def kill_once(args: argparse.Namespace, directory: str, first: int, delay: float) -> tuple[int, int]:
+    """(last generation reported, how many were) of a child killed after a delay that
+    begins with its first report, so that its start-up time does not matter."""
+    command = [sys.executable, os.path.abspath(__file__), "--child", directory, "--first", str(first)]
+    environment = dict(os.environ, KILL9_IN_PLACE="1" if args.in_place else "0")
+    process = subprocess.Popen([*command, "--worker", args.worker], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    reports = process.stdout.read(REPORT.size)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    reports += process.stdout.read()
+    process.stdout.close()
+    if process.wait() != -signal.SIGKILL:
+        raise RuntimeError(f"the child ended by itself with {process.returncode}")
+    whole = len(reports) // REPORT.size
+    return REPORT.unpack_from(reports, (whole - 1) * REPORT.size)[0], whole
+
+
+def own_files(directory: str) -> list[str]:
+    return [name for name in os.listdir(directory) if name.startswith(".pannier-")]
+
+
+def check(worker: Worker, directory: str, reported: int) -> tuple[int, str]:
+    """(generation found, what is wrong or "")."""
+    try:
+        found = worker.read(directory)
+    except Exception as e:
+        return reported, f"cannot be read: {type(e).__name__}: {e}"
+    if len(found) != 1:
+        return max(found, default=reported), f"generations {sorted(found)} side by side"
+    (generation,) = found
+    if generation < reported:
+        return reported, f"generation {generation} although the persist of {reported} had returned"
+    return generation, ""
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    worker, rng = WORKERS[args.worker], random.Random(args.seed)
+    failures: list[str] = []
+    persists = finished_later = newer = leftovers = 0
+    with tempfile.TemporaryDirectory(prefix="pannier-kill9-") as directory:
+        worker.persist(directory, 0)
+        generation = 0
+        for number in range(args.rounds):
+            reported, count = kill_once(args, directory, generation + 1, rng.uniform(0, args.max_delay))
+            persists += count
+            before = own_files(directory)
+            finished_later += ".pannier-commit" in before
+            leftovers += bool(before) and ".pannier-commit" not in before
+            generation, wrong = check(worker, directory, reported)
+            newer += generation > reported
+            if not wrong and number % 10 == 9:
+                generation += 1
+                worker.persist(directory, generation)
+                if own_files(directory):
+                    wrong = f"left behind: {own_files(directory)}"
+            if wrong:
+                failures.append(f"round {number}: {wrong}")
+                if len(failures) == 5:
+                    break
+    return Outcome(args.rounds, persists, finished_later, newer, leftovers, failures)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--worker", choices=sorted(WORKERS), default="files")
+    parser.add_argument("--in-place", action="store_true", help="overwrite instead of renaming")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--max-delay", type=float, default=0.05, help="seconds of persisting before the kill")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--first", type=int, default=1, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    if args.child:
+        child(WORKERS[args.worker], args.child, args.first)
+    outcome = run(args)
+    print(
+        f"{outcome.rounds} kills, {outcome.persists} persists that returned, {outcome.leftovers} killed while staging, "
+        f"{outcome.finished_later} between commit and last rename, {outcome.newer} found newer than reported, "
+        f"{len(outcome.failures)} failures"
+    )
+    for failure in outcome.failures:
+        print(failure)
+    return 1 if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
