@@ -290,6 +290,7 @@ def _progress(items: Sequence[Any], what: str) -> Any:
 
 def prepare(args: argparse.Namespace, work: str) -> dict[str, Any]:
     """Reads, splits, embeds; leaves nodes and questions in ``work`` for both sides."""
+    model_files()  # say at once if the model is missing
     start = time.perf_counter()
     documents = read_documents(args.folder)
     nodes = split(documents, args.limit)
