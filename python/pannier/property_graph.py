@@ -453,6 +453,30 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             if type(graph) is LabelledPropertyGraph:
                 graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
 
+    def delete(
+        self,
+        entity_names: Optional[List[str]] = None,
+        relation_names: Optional[List[str]] = None,
+        properties: Optional[dict] = None,
+        ids: Optional[List[str]] = None,
+    ) -> None:
+        """Delete the matching triplets, their ends, and the matching nodes.
+
+        Without any argument all nodes go, as in LlamaIndex. There, however, a criterion
+        that does not choose nodes (a relation name, an entity name) or that is empty
+        (``ids=[]``, which ``delete_llama_nodes`` gives for a document it does not know)
+        chooses every node of the graph too; here it chooses those it names.
+        """
+        everything = entity_names is None and relation_names is None and properties is None and ids is None
+        for triplet in self.get_triplets(entity_names, relation_names, properties, ids):
+            self.graph.delete_triplet(triplet)
+        if properties or ids or everything:
+            nodes = self.get(properties=properties, ids=ids)
+        else:
+            nodes = self.get(ids=entity_names) if entity_names else []
+        for node in nodes:
+            self.graph.delete_node(node)
+
     def _pn_encode(self) -> bytes:
         """The contents of the file.
 

@@ -45,7 +45,17 @@ class ReferenceGraph(LabelledPropertyGraph):
 
 
 class Reference(Peer):
-    """Keeps the fixed graph whatever graph it is given."""
+    """Keeps the fixed graph whatever graph it is given; deletes only what is named."""
+
+    def delete(self, entity_names: Any = None, relation_names: Any = None, properties: Any = None, ids: Any = None) -> None:
+        given = [entity_names, relation_names, properties, ids]
+        if properties or ids or all(x is None for x in given):
+            return super().delete(entity_names, relation_names, properties, ids)
+        for triplet in self.get_triplets(entity_names, relation_names):
+            self.graph.delete_triplet(triplet)
+        for node in list(self.graph.nodes.values()):
+            if entity_names and node.id in entity_names:
+                self.graph.delete_node(node)
 
     @property
     def graph(self) -> LabelledPropertyGraph:
@@ -403,6 +413,22 @@ def test_after_delete_get_triplets_never_raises() -> None:
     for store in (theirs, ours):
         store.upsert_nodes([EntityNode(name="b")])
         assert [str(t[2]) for t in store.get_triplets(ids=["c"])] == ["c ({'n': 'c'})"]
+
+
+def test_delete_takes_only_what_it_names() -> None:
+    """LlamaIndex's takes every node of the graph for each of these."""
+    for criterion in ({"ids": []}, {"relation_names": ["no such"]}, {"entity_names": ["no such"]}, {"properties": {}}):
+        store, peer = SimplePropertyGraphStore(), Peer()
+        for s in (store, peer):
+            s.upsert_nodes([EntityNode(name="a"), EntityNode(name="b")])
+            s.delete(**criterion)
+        assert (len(store.get()), len(peer.get())) == (2, 0), criterion
+    store.delete(entity_names=["a"])
+    assert [n.id for n in store.get()] == ["b"]
+    store.delete_llama_nodes(ref_doc_ids=["unknown"])
+    assert [n.id for n in store.get()] == ["b"]
+    store.delete()
+    assert store.get() == []
 
 
 def test_a_triplet_whose_relation_is_gone_can_be_added_again() -> None:
