@@ -41,10 +41,12 @@ enum {
  * one file, the later item counts. An unfinished earlier commit is finished first.
  *
  *   PN_OK                   durable
- *   PN_ERR_UNKNOWN_OUTCOME  the new contents are what loading sees from now on, but
- *                           after a power cut it may be the old ones; err says which
- *                           step failed and its errno. The journal may have stayed:
- *                           the next load or commit goes on from it.
+ *   PN_ERR_UNKNOWN_OUTCOME  as a rule the new contents are what loading sees from now
+ *                           on, but after a power cut it may be the old ones (and the
+ *                           other way round, when a refused rename could not be taken
+ *                           back durably); never a mixture. err says which step failed
+ *                           and its errno. The journal may have stayed: the next load
+ *                           or commit goes on from it.
  *   any other               nothing was changed, nothing staged is left. PN_ERR_IO: err
  *                           holds errno and file. PN_ERR_INVALID: a name that escapes
  *                           the directory, or occurs twice. PN_ERR_CORRUPT: an earlier

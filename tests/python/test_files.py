@@ -423,6 +423,20 @@ def test_leftovers_of_killed_persists_go_with_the_next(in_tmp) -> None:
     assert _core.sweep("d") == 1 and _core.sweep("d") == 0 and _core.sweep("nowhere") == 0
 
 
+def test_the_example_of_the_format_document_is_a_valid_journal(in_tmp) -> None:
+    document = pathlib.Path(__file__).parents[2] / "csrc/FORMAT.md"
+    block = document.read_text().split("For example, ")[1].split("\n\n")[1]
+    example = "".join(line.strip() + "\n" for line in block.splitlines())
+    assert example.startswith("pannier-commit 1\nrename ")
+    os.mkdir("d")
+    pathlib.Path("d/.pannier-commit").write_text(example)
+    assert _core.pending("d") == ["docstore.json", "index_store.json"]
+    pathlib.Path("d/.pannier-00000000-0123456789abcdef.tmp").write_text('{"a": 1}')
+    pathlib.Path("d/.pannier-00000000-fedcba9876543210.tmp").write_text("{}")
+    assert _files.recover("d") is True
+    assert pathlib.Path("d/docstore.json").read_text() == '{"a": 1}'
+
+
 # ---- several at once ----
 
 
