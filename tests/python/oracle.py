@@ -729,6 +729,45 @@ def structs(draw: Any) -> IndexStruct:
     return PandasStructTable(**base)
 
 
+# -- stores of a user's own ------------------------------------------------------------
+
+
+class LoggingKV(BaseKVStore):
+    """A user's own KV store, which writes down how it is called."""
+
+    def __init__(self) -> None:
+        self.inner = raw.SimpleKVStore()
+        self.log: List[tuple] = []
+
+    def _call(self, name, *args, **kwargs):
+        self.log.append((name, args, tuple(sorted(kwargs.items()))))
+        return getattr(self.inner, name)(*args, **kwargs)
+
+    def put(self, *args, **kwargs):
+        return self._call("put", *args, **kwargs)
+
+    async def aput(self, *args, **kwargs):
+        return self._call("put", *args, **kwargs)
+
+    def get(self, *args, **kwargs):
+        return self._call("get", *args, **kwargs)
+
+    async def aget(self, *args, **kwargs):
+        return self._call("get", *args, **kwargs)
+
+    def get_all(self, *args, **kwargs):
+        return self._call("get_all", *args, **kwargs)
+
+    async def aget_all(self, *args, **kwargs):
+        return self._call("get_all", *args, **kwargs)
+
+    def delete(self, *args, **kwargs):
+        return self._call("delete", *args, **kwargs)
+
+    async def adelete(self, *args, **kwargs):
+        return self._call("delete", *args, **kwargs)
+
+
 # -- determinism --------------------------------------------------------------------------
 
 

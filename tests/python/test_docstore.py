@@ -12,11 +12,11 @@ from llama_index.core.schema import Document, IndexNode, NodeRelationship, Relat
 from llama_index.core.storage.docstore.keyval_docstore import KVDocumentStore
 from llama_index.core.storage.docstore.simple_docstore import SimpleDocumentStore
 from llama_index.core.storage.docstore.types import BaseDocumentStore, RefDocInfo
-from llama_index.core.storage.kvstore.types import BaseKVStore
 
 import oracle
 from oracle import (
     SIDES,
+    LoggingKV,
     Raised,
     assert_same,
     chunk,
@@ -813,42 +813,6 @@ def test_two_docstores_and_an_index_store_on_one_kv():
     same(lambda s: s.index_structs(), *index)
     same(lambda s: s._kvstore.get("d1", "docstore/ref_doc_info"), *one)
     same_bytes(*kvs)
-
-
-class LoggingKV(BaseKVStore):
-    """A user's own KV store, which writes down how it is called."""
-
-    def __init__(self):
-        self.inner = raw.SimpleKVStore()
-        self.log = []
-
-    def _call(self, name, *args, **kwargs):
-        self.log.append((name, args, tuple(sorted(kwargs.items()))))
-        return getattr(self.inner, name)(*args, **kwargs)
-
-    def put(self, *args, **kwargs):
-        return self._call("put", *args, **kwargs)
-
-    async def aput(self, *args, **kwargs):
-        return self._call("put", *args, **kwargs)
-
-    def get(self, *args, **kwargs):
-        return self._call("get", *args, **kwargs)
-
-    async def aget(self, *args, **kwargs):
-        return self._call("get", *args, **kwargs)
-
-    def get_all(self, *args, **kwargs):
-        return self._call("get_all", *args, **kwargs)
-
-    async def aget_all(self, *args, **kwargs):
-        return self._call("get_all", *args, **kwargs)
-
-    def delete(self, *args, **kwargs):
-        return self._call("delete", *args, **kwargs)
-
-    async def adelete(self, *args, **kwargs):
-        return self._call("delete", *args, **kwargs)
 
 
 CALLS = [

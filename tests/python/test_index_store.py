@@ -31,6 +31,7 @@ from llama_index.core.storage.index_store.types import BaseIndexStore
 import oracle
 from oracle import (
     SIDES,
+    LoggingKV,
     Raised,
     assert_same,
     chunk,
@@ -442,8 +443,6 @@ def test_the_peers_class_may_be_changed(monkeypatch):
 
 
 def test_a_users_own_kv_store_below_ours():
-    from test_docstore import LoggingKV
-
     kvs = LoggingKV(), LoggingKV()
     a, b = (side.KVIndexStore(kv) for side, kv in zip(SIDES, kvs))
     for call in (
