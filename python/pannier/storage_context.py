@@ -12,6 +12,8 @@ import asyncio
 import html
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
@@ -131,21 +133,11 @@ class StorageContext(_PeerContext):
             else:
                 vector_stores = vector_stores or {DEFAULT_VECTOR_STORE: SimpleVectorStore()}
         else:
-            loader = _Loader(persist_dir, fs)
-            docstore = docstore or loader.docstore()
-            index_store = index_store or loader.index_store()
-            graph_store = graph_store or loader.named(GRAPH_STORE_FNAME, SimpleGraphStore)
-            try:
-                property_graph_store = property_graph_store or loader.named(
-                    PG_FNAME, SimplePropertyGraphStore
-                )
-            except FileNotFoundError:
-                property_graph_store = None
             if vector_store:
                 vector_stores = {DEFAULT_VECTOR_STORE: vector_store}
-            else:
-                vector_stores = vector_stores or loader.vector_stores()
-            docstore = loader.finished(docstore)
+            docstore, index_store, graph_store, property_graph_store, vector_stores = _load(
+                (docstore, index_store, graph_store, property_graph_store, vector_stores), persist_dir, fs
+            )
         if image_store:
             vector_stores[IMAGE_VECTOR_STORE_NAMESPACE] = image_store
 
@@ -267,6 +259,38 @@ class StorageContext(_PeerContext):
 
 # ----- Loading -----
 
+_SIDE_BY_SIDE = 1 << 20
+"""Bytes from which a vector store is worth a thread of its own while loading."""
+
+Stores = Tuple[Any, Any, Any, Any, Any]  # docstore, index, graph, property graph, vector stores
+
+
+def _load(given: Stores, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> Stores:
+    """The stores of a directory, those given kept, all of one and the same persist."""
+    _files.recover(persist_dir, fs)
+    names = [DOCSTORE_FNAME, INDEX_STORE_FNAME, GRAPH_STORE_FNAME, PG_FNAME]
+    try:
+        names += [n for n in _files.listdir(persist_dir, fs) if n.endswith(VECTOR_STORE_FNAME)]
+    except OSError:
+        pass  # no such directory: the docstore says so
+    paths = [os.path.join(persist_dir, name) for name in names]
+    return _files.read_stable(lambda: _load_once(given, _Loader(persist_dir, fs)), paths, persist_dir, fs)
+
+
+def _load_once(given: Stores, loader: "_Loader") -> Stores:
+    docstore, index_store, graph_store, property_graph_store, vector_stores = given
+    with ThreadPoolExecutor(1) if loader.side_by_side() else nullcontext() as pool:
+        vectors = pool.submit(loader.vector_stores) if pool and not vector_stores else None
+        docstore = docstore or loader.docstore()
+        index_store = index_store or loader.index_store()
+        graph_store = graph_store or loader.named(GRAPH_STORE_FNAME, SimpleGraphStore)
+        try:
+            property_graph_store = property_graph_store or loader.named(PG_FNAME, SimplePropertyGraphStore)
+        except FileNotFoundError:
+            property_graph_store = None
+        vector_stores = vector_stores or (vectors.result() if vectors else loader.vector_stores())
+    return loader.finished(docstore), index_store, graph_store, property_graph_store, vector_stores
+
 
 class _Loader:
     """Loads the stores of one directory, Python's layout or LlamaIndex.TS's.
@@ -282,6 +306,16 @@ class _Loader:
         self.typescript = False
         self.loaded: Any = None  # the docstore, if it came from here
         self.nodes: List[Any] = []  # found inside LlamaIndex.TS's indices
+
+    def side_by_side(self) -> bool:
+        """Whether the default vector store is large enough to be read in a thread."""
+        if not _files.unwrap_local(self.fs):
+            return False
+        try:
+            size = os.stat(_files.local_path(self.path(f"{DEFAULT_VECTOR_STORE}{NAMESPACE_SEP}{VECTOR_STORE_FNAME}"))).st_size
+        except OSError:
+            return False
+        return size >= _SIDE_BY_SIDE
 
     def path(self, fname: str) -> str:
         return concat_dirs(self.dir, fname) if self.fs is not None else os.path.join(self.dir, fname)

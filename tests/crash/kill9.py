@@ -17,6 +17,7 @@ A worker is two functions, ``persist(directory, generation)`` and
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 FILES = 6
 REPORT = struct.Struct("<I")
@@ -71,7 +72,47 @@ def files_read(directory: str) -> set[int]:
     return found
 
 
-WORKERS: dict[str, Worker] = {"files": Worker(files_persist, files_read)}
+@functools.cache
+def growing_context() -> Any:
+    """One context that the child goes on changing, with something in every store."""
+    from pannier import SimplePropertyGraphStore, StorageContext
+
+    return StorageContext.from_defaults(property_graph_store=SimplePropertyGraphStore())
+
+
+def context_persist(directory: str, generation: int) -> None:
+    from llama_index.core.data_structs import IndexList
+    from llama_index.core.graph_stores.types import EntityNode
+    from llama_index.core.schema import TextNode
+
+    context, stamp = growing_context(), str(generation)
+    nodes = [TextNode(id_=f"n{i}", text=stamp, embedding=[float(generation), 1.0]) for i in range(generation % 50 + 1)]
+    context.docstore.add_documents(nodes)
+    context.index_store.add_index_struct(IndexList(index_id="i", summary=stamp))
+    context.graph_store.upsert_triplet("generation", "is", stamp)
+    context.property_graph_store.upsert_nodes([EntityNode(name="generation", label=stamp)])
+    for store in context.vector_stores.values():
+        store.add(nodes[:1])
+    context.persist(directory, in_place=os.environ.get("KILL9_IN_PLACE") == "1")
+
+
+def context_read(directory: str) -> set[int]:
+    from pannier import StorageContext
+
+    context = StorageContext.from_defaults(persist_dir=directory)
+    found = {context.docstore.get_document("n0").text, context.index_store.get_index_struct("i").summary}
+    found.add(context.graph_store.get("generation")[-1][1])
+    found.add(context.property_graph_store.get(ids=["generation"])[0].label)
+    vectors = {store.get("n0")[0] for store in context.vector_stores.values()}
+    if len(context.vector_stores) != 2:
+        raise AssertionError(f"vector stores {sorted(context.vector_stores)}")
+    return {int(x) for x in found | vectors}
+
+
+WORKERS: dict[str, Worker] = {
+    "files": Worker(files_persist, files_read),
+    "context": Worker(context_persist, context_read),
+}
 
 
 def child(worker: Worker, directory: str, first: int) -> None:

@@ -1,4 +1,4 @@
-"""Forty kills of each kind in every test run; 300 and more by hand, see kill9.py."""
+"""Some kills of each kind in every test run; 300 and more by hand, see kill9.py."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ SPEC.loader.exec_module(kill9)
 @pytest.mark.parametrize("options", [[], ["--in-place"]], ids=["renamed", "in-place"])
 @pytest.mark.parametrize("worker", sorted(kill9.WORKERS))
 def test_killed_persists_leave_one_whole_generation(worker: str, options: list[str]) -> None:
-    outcome = kill9.run(kill9.parse(["--rounds", "40", "--worker", worker, *options]))
+    rounds = 40 if worker == "files" else 4  # a child that imports LlamaIndex takes seconds to start
+    outcome = kill9.run(kill9.parse(["--rounds", str(rounds), "--worker", worker, *options]))
     assert outcome.failures == []
-    assert outcome.persists >= 40
+    assert outcome.persists >= rounds
 
 
 def test_a_torn_or_mixed_or_old_directory_would_be_noticed(tmp_path) -> None:
