@@ -252,6 +252,24 @@ def test_a_list_as_source_is_refused(pair):
     same_state(a, b)
 
 
+@pytest.mark.parametrize("how", ["add_documents", "async_add_documents"])
+def test_the_first_bad_node_of_a_batch_is_the_one_that_is_told(pair, how):
+    a, b = pair
+    listed = TextNode(id_="odd", text="t", relationships={NodeRelationship.SOURCE: [RelatedNodeInfo(node_id="d0")]})
+    unserializable = IndexNode(id_="odd", text="t", index_id="i", obj=oracle.Unserializable())
+    taken = chunk("n0", "d0")
+    for docs in (
+        [listed, taken],
+        [taken, listed],
+        [unserializable, taken],
+        [chunk("new", "d0"), unserializable, listed, taken],
+        [chunk("new", "d0"), taken, unserializable],
+    ):
+        expected, _ = same(lambda s: getattr(s, how)(list(docs), allow_update=False), a, b)
+        assert isinstance(expected, Raised)
+        same_state(a, b)
+
+
 def test_an_index_node_whose_object_does_not_serialize(pair):
     a, b = pair
     odd = IndexNode(id_="odd", text="t", index_id="i", obj=oracle.Unserializable())

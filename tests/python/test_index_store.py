@@ -46,6 +46,9 @@ from oracle import (
     same_bytes,
 )
 
+# dataclasses-json tells of odd values by warnings; the peer's are as many as ours.
+pytestmark = pytest.mark.filterwarnings("ignore:.*detected when decoding:RuntimeWarning")
+
 STRUCTS = {
     "tree": IndexGraph(
         index_id="tree", summary="s", all_nodes={0: "a", 5: "b"}, root_nodes={5: "b"}, node_id_to_children_ids={"b": ["a"]}
