@@ -20,10 +20,6 @@ PyObject *pn_type_module(PyTypeObject *type)
 #endif
 }
 
-#pragma weak pn_py_add_vector
-#pragma weak pn_py_add_graph
-#pragma weak pn_py_add_files
-
 static int module_exec(PyObject *module)
 {
     pn_module_state *state = pn_state_of(module);
@@ -38,11 +34,12 @@ static int module_exec(PyObject *module)
     if (PyModule_AddStringConstant(module, "number_backend", pn_number_backend()) < 0) return -1;
 
     int (*const parts[])(PyObject *) = {
-        pn_py_add_text,   pn_py_add_json,  pn_py_add_kv,    pn_py_add_nodes, pn_py_add_docs,  pn_py_add_snapshot,     pn_py_add_structs,
-        pn_py_add_vector, pn_py_add_graph, pn_py_add_files, pn_py_add_registry,
+        pn_py_add_text,     pn_py_add_json,    pn_py_add_kv,     pn_py_add_nodes, pn_py_add_docs,
+        pn_py_add_snapshot, pn_py_add_structs, pn_py_add_vector, pn_py_add_graph, pn_py_add_files,
+        pn_py_add_registry,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i] != NULL && parts[i](module) < 0) return -1;
+        if (parts[i](module) < 0) return -1;
     return 0;
 }
 
