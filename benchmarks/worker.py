@@ -115,7 +115,9 @@ def read(args: argparse.Namespace) -> dict[str, Any]:
     out["answers"] += [found.ids, [float(s).hex() for s in found.similarities]]
     ids = list(store.data.metadata_dict)[:1000]
     out["get_nodes"], got = timed(lambda: context.docstore.get_nodes(ids))
-    out["get_nodes"] /= max(len(ids), 1)
+    out["get_nodes_again"], _ = timed(lambda: context.docstore.get_nodes(ids))
+    for name in ("get_nodes", "get_nodes_again"):
+        out[name] /= max(len(ids), 1)
     out["answers"].append(hashlib.sha256("".join(n.text for n in got).encode()).hexdigest())
     return out
 
