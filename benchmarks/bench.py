@@ -146,8 +146,9 @@ def machine() -> dict[str, str]:
 
 
 def describe(facts: dict[str, str], args: argparse.Namespace) -> str:
+    rounds = "one round" if args.rounds == 1 else f"median of {args.rounds} rounds"
     return (
-        f"{args.n:,} nodes × {args.dim} dimensions, {"one round" if args.rounds == 1 else f"median of {args.rounds} rounds"}, {facts['date']}: "
+        f"{args.n:,} nodes × {args.dim} dimensions, {rounds}, {facts['date']}: "
         f"pannier {facts['pannier']}, llama-index-core {facts['llama-index-core']}, {facts['python']}, "
         f"numpy {facts['numpy']}, {facts['cpu']}, {facts['memory']}, {facts['system']}."
     )
