@@ -778,8 +778,7 @@ def test_legacy_nodes_read_and_written_back():
     for s in (a, b):
         s.get_document("n0").metadata["a"].append(2)
     same_state(a, b)
-    for s in (a, b):
-        s.add_documents(list(s.docs.values()))
+    same(lambda s: s.add_documents(list(s.docs.values())), a, b)
     same_state(a, b)
 
 

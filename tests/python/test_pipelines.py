@@ -204,7 +204,8 @@ def vector_index(w: Way, base: Path) -> list:
         return [
             index.as_retriever(similarity_top_k=3).retrieve("red apples"),
             index.as_retriever(similarity_top_k=4, filters=filters).retrieve("bananas grow"),
-            index.as_retriever(similarity_top_k=4, filters=either).retrieve("bananas grow"),
+            # LlamaIndex before 0.13 raises for a node without the key.
+            oracle.outcome(index.as_retriever(similarity_top_k=4, filters=either).retrieve, "bananas grow"),
             index.as_retriever(vector_store_query_mode="mmr", similarity_top_k=3).retrieve("red"),
             asyncio.run(index.as_retriever(similarity_top_k=2).aretrieve("palms")),
             index.as_query_engine(similarity_top_k=2).query("red apples"),
@@ -508,7 +509,8 @@ def memory(w: Way, base: Path) -> list:
     out.append([m.content for m in mem.get("apples")])
     out.append([m.content for m in mem.get("palms")])
     mem.reset()
-    out.append([m.content for m in mem.get("palms")])
+    # LlamaIndex before 0.13 raises for an empty store.
+    out.append(oracle.outcome(lambda: [m.content for m in mem.get("palms")]))
     return out
 
 

@@ -84,12 +84,6 @@ def test_filters(operator, value):
     same(lambda s: asked(s, similarity_top_k=20, filters=filters), *vector_pair())
 
 
-def test_not_equal_is_true_for_a_missing_key():
-    filters = MetadataFilters(filters=[MetadataFilter(key="k", operator=FilterOperator.NE, value=1)])
-    ids = [i for i, _ in asked(vector_pair()[1], similarity_top_k=20, filters=filters)]
-    assert "n0" in ids and "n1" not in ids
-
-
 @pytest.mark.parametrize("mode", ["mmr", "text_search", "sparse", "hybrid"])
 def test_other_query_modes(mode):
     same(lambda s: asked(s, similarity_top_k=4, mode=VectorStoreQueryMode(mode)), *vector_pair())
