@@ -72,9 +72,8 @@ lint:
 	@for f in python/pannier/_core*.so build/lib*/pannier/_core*.so; do \
 	    [ ! -e "$$f" ] || $(PYTHON) tools/check_exports.py "$$f" || exit 1; done
 
-fuzz-regress:
-	@sh tools/run setup
-	@.venv/bin/python -m pytest tests/python -k fuzz
+fuzz-regress: $(filter $(OUT)/test_fuzz%,$(TESTS))
+	@sh tools/ctest.sh $^
 
 clean:
 	rm -rf build dist python/*.egg-info python/pannier/_core*.so
