@@ -1,6 +1,6 @@
 """Threads on one store: no crash, no lost write, counts that add up.
 
-Run against the stand-in as well: everything here holds for plain dicts under the GIL.
+Run against the stand-in as well, but for what plain dicts under the GIL do not give.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def together(*works):
 
 def test_puts_of_many_threads_all_arrive():
     store = impl.SimpleKVStore()
+    if oracle.IS_PEER:  # two of the peer's threads may both make a new collection: one is lost
+        for c in range(3):
+            store.get_all(f"c{c}")
 
     def work(n):
         for i in range(ROUNDS):
