@@ -150,24 +150,21 @@ static pn_status put_meta(pn_buf *out, PyObject *hash, PyObject *ref_id)
     return pn_buf_push(out, '}');
 }
 
-/* ValueError as the peer's when the node is there already and may not be replaced. Done
- * for all nodes before anything is planned; touches collections as the peer does. */
+/* A refused add goes the peer's way: which node of the batch is told, and what raises
+ * before it, is for the peer to say. Looked at before anything is planned. */
 static pn_status check_new(adder *a, PyObject *node)
 {
-    pn_coll *nodes, *refs;
     PyObject *id = pn_node_field(node, "id_");
     PN_FAIL_IF(pn_node_plan(a->state, node) == NULL || id == NULL || !PyUnicode_CheckExact(id), PN_ERR_UNSUPPORTED);
+    pn_coll *nodes;
     PN_TRY(collection(a->kv, a->names[0], &nodes));
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
     pn_bytes key;
     bool ok = pn_py_key(id, &scratch, &key), there = ok && pn_coll_get(nodes, key) != NULL;
     pn_buf_clear(&scratch);
-    if (there)
-        PyErr_Format(PyExc_ValueError, "node_id %U already exists. Set allow_update to True to overwrite.", id);
-    PN_FAIL_IF(!ok || there, PN_ERR_CALLBACK);
-    bool odd;
-    return pn_node_source(a->state, node, &odd) != NULL ? collection(a->kv, a->names[2], &refs) : PN_OK;
+    PN_FAIL_IF(!ok, PN_ERR_CALLBACK);
+    return there ? PN_ERR_UNSUPPORTED : PN_OK;
 }
 
 static pn_status encode_node(adder *a, PyObject *node, PyObject *id, PyObject *ref_id)
@@ -352,9 +349,12 @@ static void adder_clear(adder *a)
     pn_cell_bin_empty(&a->bin, &pn_py_host);
 }
 
+/* Three names as they should be; equal ones (custom suffixes) mix what is kept apart here. */
 static bool exact_names(PyObject *const names[3])
 {
-    return PyUnicode_CheckExact(names[0]) && PyUnicode_CheckExact(names[1]) && PyUnicode_CheckExact(names[2]);
+    for (int i = 0; i < 3; i++)
+        if (!PyUnicode_CheckExact(names[i]) || PyUnicode_Compare(names[i], names[(i + 1) % 3]) == 0) return false;
+    return true;
 }
 
 static PyObject *doc_add(PyObject *module, PyObject *args)

@@ -61,7 +61,7 @@ class UnserializableError(PannierError, TypeError):
     Attributes:
         store (str): which store, e.g. ``"docstore"``, or the file.
         key_path (str): where in the store, e.g.
-            ``docstore/data['node-1'].__data__.metadata['when']``.
+            ``docstore/data['node-1'].__data__.metadata.when``.
         value (Any): the value itself.
     """
 

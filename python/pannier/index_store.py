@@ -33,7 +33,7 @@ from llama_index.core.storage.index_store.utils import index_struct_to_json, jso
 from llama_index.core.storage.kvstore.types import BaseKVStore
 from llama_index.core.utils import concat_dirs
 
-from pannier import _core
+from pannier import _core, _files
 from pannier.kvstore import SimpleKVStore
 
 _CLASSES = (
@@ -259,7 +259,10 @@ class SimpleIndexStore(_IndexStoreMethods, PeerSimpleIndexStore):
 
     def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
         """Writes the store to a file, atomically. Errors as ``SimpleKVStore.persist``."""
-        super().persist(persist_path, fs=fs)
+        if type(self._kvstore) is SimpleKVStore:
+            _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
+        else:
+            super().persist(persist_path, fs=fs)
 
 
 _EXACT = frozenset({KVIndexStore, SimpleIndexStore})

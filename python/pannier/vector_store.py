@@ -358,6 +358,50 @@ def _dot_agrees() -> bool:
     return _dot_checked
 
 
+# Its place and its rules changed with the releases: 0.12 has it under another name.
+_BUILD_FILTER: Any = getattr(peer, "build_metadata_filter_fn", getattr(peer, "_build_metadata_filter_fn", None))
+_rules_checked: Optional[bool] = None
+
+_PROBES: Tuple[Tuple[str, Any, str, bool], ...] = (
+    ("none", 1, "!=", True),
+    ("none", [1], "nin", True),
+    ("none", 1, "==", False),
+    ("none", 1, "is_empty", True),
+    ("text", "ab", "text_match", False),
+    ("text", "Ab", "text_match", True),
+    ("text", "ab", "text_match_insensitive", True),
+    ("list", "x", "contains", True),
+    ("list", ["x", "y"], "any", True),
+    ("list", ["x", "y"], "all", False),
+)
+
+
+def _filters_as_known() -> bool:
+    """Whether the installed LlamaIndex filters by the rules that the core knows; checked once."""
+    global _rules_checked
+    if _rules_checked is None:
+        metadata = {"text": "xAby", "list": ["x"]}
+
+        def match(filters: List[MetadataFilter], condition: Any) -> bool:
+            return _BUILD_FILTER(lambda _: metadata, MetadataFilters(filters=filters, condition=condition))("id")
+
+        try:
+            one = [MetadataFilter(key="text", value="no", operator="==")]
+            _rules_checked = match(one, "not") and not match(one, None) and all(
+                match([MetadataFilter(key=key, value=value, operator=operator)], "and") is want
+                for key, value, operator, want in _PROBES
+            )
+        except Exception:
+            _rules_checked = False
+    return _rules_checked
+
+
+def _matching(table: Any, node_ids: Optional[Tuple[str, ...]], match: Callable[[str], bool]) -> Tuple[str, ...]:
+    """Ids of the rows that pass LlamaIndex's own filter, in order."""
+    wanted = None if node_ids is None else set(node_ids)
+    return tuple(i for i in table.keys(ROWS) if (wanted is None or i in wanted) and match(i))
+
+
 _NOT_PLAIN: Any = object()
 
 
@@ -428,7 +472,12 @@ def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> 
         return None
     ask: Optional[Callable[[str], bool]] = None
     if specs is not None:
-        ask = peer.build_metadata_filter_fn(lambda node_id: table.peek(METAS, node_id), query.filters)
+        if _BUILD_FILTER is None:
+            return None
+        ask = _BUILD_FILTER(lambda node_id: table.peek(METAS, node_id), query.filters)
+        if not _filters_as_known():
+            node_ids = _matching(table, node_ids, ask)
+            specs = ask = None
     return table.query(vector, k, threshold, node_ids, specs, condition, ask)
 
 
@@ -542,6 +591,7 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         table, ids = self._table(), _id_tuple(node_ids)
         specs, condition = _filter_specs(filters)
         fast = table is not None and ids is not _NOT_PLAIN and specs is not _NOT_PLAIN
+        fast = fast and (specs is None or _filters_as_known())
         if not fast or not table.delete_matching(ids, specs, condition):
             super().delete_nodes(node_ids, filters, **delete_kwargs)
 
