@@ -231,7 +231,7 @@ static pn_status plan_metadata(adder *a)
     return PN_OK;
 }
 
-/* From here on no Python code runs until everything is in place. */
+/* From here on no Python code runs, and no collection starts one, until all is in place. */
 
 static pn_status put_text(pn_coll *coll, pn_bytes key, pn_blob *blob, size_t at, size_t len, uint8_t tag,
                           pn_cell_bin *bin)
@@ -252,13 +252,25 @@ static pn_bytes entry_id(const adder *a, const entry *e)
     return (pn_bytes){pn_blob_view(a->blobs[e->blob]).ptr + e->id, e->id_len};
 }
 
+/* Whether all infos can take ids natively. Asked again here: other code ran since they
+ * were planned. After this nothing but a failed allocation stands in the way. */
+static pn_status settle_refs(adder *a, pn_coll *refs)
+{
+    for (size_t i = 0; i < a->ref_len; i++) {
+        ref_plan *r = &a->refs[i];
+        pn_refdoc *info;
+        PN_TRY(settled_refdoc(refs, pn_buf_view(&r->id), &a->bin, &info));
+        PN_FAIL_IF(info == NULL && r->merged == NULL, PN_ERR_UNSUPPORTED); /* deleted meanwhile */
+    }
+    return PN_OK;
+}
+
 /* The info to add ids to: the one there is, or a new one in its place. */
 static pn_status open_refdoc(adder *a, pn_coll *refs, ref_plan *r, pn_refdoc **out)
 {
     pn_bytes id = pn_buf_view(&r->id);
     PN_TRY(pn_doc_refdoc(refs, id, &pn_alloc_system, out));
     bool fresh = *out == NULL;
-    PN_FAIL_IF(fresh && r->merged == NULL, PN_ERR_UNSUPPORTED); /* another thread deleted it meanwhile */
     if (fresh) {
         PN_TRY(pn_cell_bin_reserve(&a->bin, 1));
         PN_TRY(pn_refdoc_new(&pn_alloc_system, out));
@@ -278,11 +290,8 @@ static pn_status open_refdoc(adder *a, pn_coll *refs, ref_plan *r, pn_refdoc **o
     return PN_OK;
 }
 
-static pn_status commit_refs(adder *a)
+static pn_status commit_refs(adder *a, pn_coll *refs)
 {
-    if (a->ref_len == 0) return PN_OK;
-    pn_coll *refs;
-    PN_TRY(collection(a->kv, a->names[2], &refs));
     pn_refdoc **infos = pn_alloc_zero(&pn_alloc_system, a->ref_len, sizeof *infos);
     PN_FAIL_IF(infos == NULL, PN_ERR_NOMEM);
     pn_status s = PN_OK;
@@ -297,10 +306,9 @@ static pn_status commit_refs(adder *a)
     return s;
 }
 
-static pn_status commit(adder *a)
+static pn_status commit_nodes(adder *a)
 {
     pn_coll *nodes, *metadata;
-    if (a->len == 0) return PN_OK;
     if (a->store_text) {
         PN_TRY(collection(a->kv, a->names[0], &nodes));
         for (size_t i = 0; i < a->len; i++) {
@@ -313,7 +321,18 @@ static pn_status commit(adder *a)
         const entry *e = &a->entries[i];
         PN_TRY(put_text(metadata, entry_id(a, e), a->blobs[e->blob], e->meta, e->meta_len, PN_TAG_NONE, &a->bin));
     }
-    return commit_refs(a);
+    return PN_OK;
+}
+
+static pn_status commit(adder *a)
+{
+    pn_coll *refs = NULL;
+    if (a->ref_len > 0) {
+        PN_TRY(collection(a->kv, a->names[2], &refs));
+        PN_TRY(settle_refs(a, refs));
+    }
+    if (a->len > 0) PN_TRY(commit_nodes(a));
+    return refs != NULL ? commit_refs(a, refs) : PN_OK;
 }
 
 static pn_status add_all(adder *a, PyObject *table, PyObject *docs)
@@ -325,15 +344,20 @@ static pn_status add_all(adder *a, PyObject *table, PyObject *docs)
         pn_status s = plan_node(a, node);
         Py_DECREF(node);
         PN_TRY(s);
-        PN_FAIL_IF(pn_py_kv(a->state, table) != a->kv, PN_ERR_UNSUPPORTED); /* surrendered by a node's own code */
     }
     if (a->chunk.len) PN_TRY(flush_chunk(a));
     PN_TRY(plan_metadata(a));
-    return commit(a);
+    /* a node's own code, or another thread meanwhile, may have surrendered the table */
+    PN_FAIL_IF(pn_py_kv(a->state, table) != a->kv, PN_ERR_UNSUPPORTED);
+    int gc = pn_gc_pause();
+    pn_status s = commit(a);
+    pn_gc_resume(gc);
+    return s;
 }
 
 static void adder_clear(adder *a)
 {
+    pn_kv_unref(a->kv);
     for (size_t i = 0; i < a->blob_len; i++) pn_blob_unref(a->blobs[i]);
     for (size_t i = 0; i < a->ref_len; i++) {
         pn_buf_clear(&a->refs[i].id);
@@ -368,7 +392,7 @@ static PyObject *doc_add(PyObject *module, PyObject *args)
     pn_kv *kv = pn_py_kv(state, table);
     if (kv == NULL || state->node_plans == NULL || !exact_names(names)) Py_RETURN_FALSE;
     if (!PyList_CheckExact(docs) && !PyTuple_CheckExact(docs)) Py_RETURN_FALSE;
-    adder a = {.state = state, .kv = kv, .names = {names[0], names[1], names[2]}, .allow_update = allow_update,
+    adder a = {.state = state, .kv = pn_kv_ref(kv), .names = {names[0], names[1], names[2]}, .allow_update = allow_update,
                .store_text = store_text};
     pn_buf_init(&a.chunk, &pn_alloc_system);
     pn_cell_bin_init(&a.bin, &pn_alloc_system);
@@ -517,20 +541,30 @@ static PyObject *copy_of(PyObject *live)
     return PyDict_CheckExact(live) ? PyDict_Copy(live) : PyObject_CallMethod(live, "copy", NULL);
 }
 
-/* What kv.get would give, without promoting the cell where nobody could tell. */
-static PyObject *internal_value(pn_cell *cell, bool (*shares)(PyObject *))
+/* What the cell holds, for reading: decoded without promoting where nobody could tell, else
+ * the live value itself; *live says which. */
+static PyObject *read_cell(pn_cell *cell, bool (*shares)(PyObject *), bool *live)
 {
-    PyObject *live = NULL;
+    *live = false;
     if (cell->kind == PN_CELL_JSON) {
         PyObject *value = pn_py_cell_value(cell);
         if (value == NULL || (PyDict_Check(value) && !shares(value))) return value;
         Py_DECREF(value);
     }
-    live = pn_py_promote(cell);
-    if (live == NULL) return NULL;
-    Py_INCREF(live);
-    PyObject *copy = copy_of(live);
-    Py_DECREF(live);
+    *live = true;
+    return Py_XNewRef(pn_py_promote(cell));
+}
+
+/* What kv.get would give. */
+static PyObject *internal_value(pn_cell *cell, bool (*shares)(PyObject *))
+{
+    bool live;
+    int gc = pn_gc_pause();
+    PyObject *value = read_cell(cell, shares, &live);
+    pn_gc_resume(gc);
+    if (value == NULL || !live) return value;
+    PyObject *copy = copy_of(value); /* runs the value's own code: the cell is not looked at again */
+    Py_DECREF(value);
     return copy;
 }
 

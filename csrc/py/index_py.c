@@ -76,15 +76,15 @@ static PyObject *struct_put(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOUO!O!:struct_put", &table, &name, &key, &type, &PyDict_Type, &fields, &PyTuple_Type,
                           &names))
         return NULL;
-    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
-    if (kv == NULL || !PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(key)) Py_RETURN_FALSE;
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(key)) Py_RETURN_FALSE;
     pn_buf inner, out;
     pn_buf_init(&inner, &pn_alloc_system);
     pn_buf_init(&out, &pn_alloc_system);
     pn_cell old = {.kind = PN_CELL_EMPTY};
     pn_status s = put_entry(type, fields, names, &inner, &out);
     pn_buf_clear(&inner);
-    if (s == PN_OK) s = store_entry(kv, name, key, &out, &old);
+    pn_kv *kv = pn_py_kv(pn_state_of(module), table); /* only now: encoding may have started other code */
+    if (s == PN_OK) s = kv != NULL ? store_entry(kv, name, key, &out, &old) : PN_ERR_UNSUPPORTED;
     pn_buf_clear(&out);
     pn_cell_release(&old, &pn_py_host);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_FALSE;

@@ -24,12 +24,20 @@ static PyObject *decode_value(decoder *d);
 
 static PyObject *fail(decoder *d, pn_status s) { return pn_py_raise(s, &d->r.error, NULL); }
 
-PyObject *pn_py_str(pn_bytes utf8)
+static PyObject *str_surrogates(pn_bytes utf8)
 {
     PyObject *s = PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, NULL);
     if (s != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return s;
     PyErr_Clear();
     return PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, "surrogatepass");
+}
+
+PyObject *pn_py_str(pn_bytes utf8)
+{
+    int gc = pn_gc_pause(); /* with surrogates an exception comes and goes: callers hold pointers into tables */
+    PyObject *s = str_surrogates(utf8);
+    pn_gc_resume(gc);
+    return s;
 }
 
 static PyObject *ascii_str(const uint8_t *p, size_t n)

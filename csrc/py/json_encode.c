@@ -34,12 +34,8 @@ static bool has_joining_pair(PyObject *str)
     return false;
 }
 
-bool pn_py_utf8(PyObject *str, pn_buf *scratch, pn_bytes *out)
+static bool utf8_surrogates(PyObject *str, pn_buf *scratch, pn_bytes *out)
 {
-    if (PyUnicode_IS_COMPACT_ASCII(str)) {
-        *out = (pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)};
-        return true;
-    }
     Py_ssize_t n;
     const char *p = PyUnicode_AsUTF8AndSize(str, &n);
     if (p != NULL) {
@@ -59,6 +55,18 @@ bool pn_py_utf8(PyObject *str, pn_buf *scratch, pn_bytes *out)
     }
     *out = pn_buf_view(scratch);
     return true;
+}
+
+bool pn_py_utf8(PyObject *str, pn_buf *scratch, pn_bytes *out)
+{
+    if (PyUnicode_IS_COMPACT_ASCII(str)) {
+        *out = (pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)};
+        return true;
+    }
+    int gc = pn_gc_pause(); /* with surrogates an exception comes and goes: callers hold pointers into tables */
+    bool ok = utf8_surrogates(str, scratch, out);
+    pn_gc_resume(gc);
+    return ok;
 }
 
 /* Non-ASCII text is written straight from the code points: asking for its UTF-8
@@ -120,21 +128,23 @@ static pn_status encode_str(encoder *e, PyObject *str)
         e->out, (pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)});
 }
 
+/* Digits of an int, whatever its class: int.__repr__, as json does. From some thousand bits
+ * on that may raise or run Python code, which only DUMPS allows. */
+static pn_status encode_big_int(encoder *e, PyObject *obj)
+{
+    if (e->mode != PN_ENCODE_DUMPS && _PyLong_NumBits(obj) > 2048) return PN_ERR_UNSUPPORTED;
+    PyObject *text = PyLong_Type.tp_repr(obj);
+    if (text == NULL) return PN_ERR_CALLBACK;
+    pn_status s = pn_buf_append(e->out, PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text));
+    Py_DECREF(text);
+    return s;
+}
+
 static pn_status encode_int(encoder *e, PyObject *obj)
 {
     int overflow;
     long long v = PyLong_AsLongLongAndOverflow(obj, &overflow);
-    if (!overflow) return pn_json_put_i64(e->out, v);
-    PyObject *text = PyLong_Type.tp_repr(obj);
-    if (text == NULL) {
-        if (e->mode == PN_ENCODE_DUMPS) return PN_ERR_CALLBACK;
-        PyErr_Clear();
-        return PN_ERR_UNSUPPORTED;
-    }
-    pn_status s =
-        pn_buf_append(e->out, PyUnicode_1BYTE_DATA(text), (size_t)PyUnicode_GET_LENGTH(text));
-    Py_DECREF(text);
-    return s;
+    return overflow ? encode_big_int(e, obj) : pn_json_put_i64(e->out, v);
 }
 
 /* Asks json.dumps. */
@@ -226,6 +236,16 @@ static pn_status encode_container(encoder *e, PyObject *obj)
     return encode_general(e, obj);
 }
 
+/* Subclasses of str, int and float: their contents, as json's C encoder prints them, which
+ * runs no code of theirs (enum members are common in node entries). */
+static pn_status encode_subclass(encoder *e, PyObject *obj)
+{
+    if (PyUnicode_Check(obj)) return encode_str(e, obj);
+    if (PyLong_Check(obj)) return encode_int(e, obj);
+    if (PyFloat_Check(obj)) return pn_json_put_double(e->out, PyFloat_AS_DOUBLE(obj));
+    return encode_general(e, obj);
+}
+
 static pn_status encode_value(encoder *e, PyObject *obj)
 {
     if (PyUnicode_CheckExact(obj)) return encode_str(e, obj);
@@ -237,14 +257,16 @@ static pn_status encode_value(encoder *e, PyObject *obj)
     if (PyDict_CheckExact(obj) || PyList_CheckExact(obj)) return encode_container(e, obj);
     if (PyTuple_CheckExact(obj) && e->mode != PN_ENCODE_IDENTITY) return encode_container(e, obj);
     if (PyAnySet_CheckExact(obj) && e->mode == PN_ENCODE_STRUCT) return encode_container(e, obj);
-    return encode_general(e, obj);
+    return e->mode == PN_ENCODE_DUMPS ? encode_subclass(e, obj) : PN_ERR_UNSUPPORTED;
 }
 
 pn_status pn_py_encode(PyObject *obj, pn_encode_mode mode, pn_buf *out)
 {
     encoder e = {out, mode, 0};
     size_t start = out->len;
+    int gc = mode == PN_ENCODE_DUMPS ? 0 : pn_gc_pause(); /* callers of these hold pointers into tables */
     pn_status s = encode_value(&e, obj);
+    pn_gc_resume(gc);
     if (s != PN_OK) out->len = start;
     return s;
 }

@@ -94,7 +94,7 @@ static PyObject *restore_type(PyObject *value, uint8_t tag)
     PyObject *members = type ? PyObject_GetAttrString(type, "_value2member_map_") : NULL;
     PyObject *text = PyDict_Check(value) ? PyDict_GetItemString(value, "__type__") : NULL;
     PyObject *member = members && text ? PyDict_GetItemWithError(members, text) : NULL;
-    if (member != NULL && PyDict_SetItemString(value, "__type__", member) < 0) Py_CLEAR(value);
+    if (member != NULL) (void)PyDict_SetItemString(value, "__type__", member);
     PyErr_Clear(); /* the text itself equals the member: good enough */
     Py_XDECREF(members);
     Py_XDECREF(type);
@@ -119,12 +119,15 @@ PyObject *pn_py_cell_value(const pn_cell *cell)
 PyObject *pn_py_promote(pn_cell *cell)
 {
     if (cell->kind == PN_CELL_LIVE) return cell->live;
+    int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
     PyObject *value = pn_py_cell_value(cell);
-    if (value == NULL) return NULL;
-    pn_cell old = *cell;
-    *cell = (pn_cell){.kind = PN_CELL_LIVE};
-    cell->live = value;
-    pn_cell_release(&old, &pn_py_host); /* a span or native: runs no Python code but a dict's release */
+    if (value != NULL) {
+        pn_cell old = *cell;
+        *cell = (pn_cell){.kind = PN_CELL_LIVE};
+        cell->live = value;
+        pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
+    }
+    pn_gc_resume(gc);
     return value;
 }
 
@@ -177,7 +180,7 @@ static int adopt(kv_object *self, PyObject *plain)
     PyObject *old = self->plain;
     self->kv = NULL;
     self->plain = Py_NewRef(plain);
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     Py_XDECREF(old);
     return 0;
 }
@@ -227,22 +230,17 @@ static bool never_equals_str(PyObject *key)
            PyTuple_CheckExact(key) || PyBytes_CheckExact(key);
 }
 
-/* Borrowed collection of a surrendered table, created when missing; as the peer. */
+/* The collection of a surrendered table (a new reference), created when missing, as the peer. */
 static PyObject *plain_mapping(kv_object *self, PyObject *collection)
 {
-    PyObject *m = PyObject_GetItem(self->plain, collection);
-    if (m != NULL) {
-        Py_DECREF(m); /* the outer dict holds it */
-        return m;
+    PyObject *outer = Py_NewRef(self->plain); /* hashing the name may run code that replaces it */
+    PyObject *m = PyObject_GetItem(outer, collection);
+    if (m == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();
+        m = PyDict_New();
+        if (m != NULL && PyObject_SetItem(outer, collection, m) < 0) Py_CLEAR(m);
     }
-    if (!PyErr_ExceptionMatches(PyExc_KeyError)) return NULL;
-    PyErr_Clear();
-    m = PyDict_New();
-    if (m == NULL || PyObject_SetItem(self->plain, collection, m) < 0) {
-        Py_XDECREF(m);
-        return NULL;
-    }
-    Py_DECREF(m);
+    Py_DECREF(outer);
     return m;
 }
 
@@ -323,7 +321,9 @@ static int put_live(kv_object *self, PyObject *collection, PyObject *key, PyObje
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
         PyObject *m = plain_mapping(self, collection);
-        return m ? PyObject_SetItem(m, key, value) : -1;
+        int r = m ? PyObject_SetItem(m, key, value) : -1;
+        Py_XDECREF(m);
+        return r;
     }
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
@@ -375,7 +375,14 @@ static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
 
 /* ---- get ---- */
 
-/* The live value (borrowed), or NULL: missing when no exception is set. */
+/* mapping[key], a new reference, or NULL: missing when no exception is set. */
+static PyObject *plain_value(PyObject *mapping, PyObject *key)
+{
+    if (PyDict_CheckExact(mapping)) return Py_XNewRef(PyDict_GetItemWithError(mapping, key));
+    return PySequence_Contains(mapping, key) > 0 ? PyObject_GetItem(mapping, key) : NULL;
+}
+
+/* The live value (a new reference), or NULL: missing when no exception is set. */
 static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
 {
     if (!PyUnicode_CheckExact(key) && !never_equals_str(key)) {
@@ -384,13 +391,8 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
     pn_coll *coll = native_collection(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return NULL;
-        PyObject *m = plain_mapping(self, collection);
-        if (m == NULL) return NULL;
-        if (PyDict_CheckExact(m)) return PyDict_GetItemWithError(m, key);
-        int has = PySequence_Contains(m, key);
-        if (has <= 0) return NULL;
-        PyObject *v = PyObject_GetItem(m, key);
-        Py_XDECREF(v);
+        PyObject *m = plain_mapping(self, collection), *v = m ? plain_value(m, key) : NULL;
+        Py_XDECREF(m);
         return v;
     }
     if (!PyUnicode_CheckExact(key)) {
@@ -402,7 +404,7 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
     pn_bytes k;
     pn_cell *cell = pn_py_key(key, &scratch, &k) ? pn_coll_get(coll, k) : NULL;
     pn_buf_clear(&scratch);
-    return cell != NULL ? pn_py_promote(cell) : NULL;
+    return cell != NULL ? Py_XNewRef(pn_py_promote(cell)) : NULL;
 }
 
 static PyObject *kv_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -414,7 +416,6 @@ static PyObject *kv_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     PyObject *live = collection ? find_live((kv_object *)op, collection, a.first) : NULL;
     PyObject *result = NULL;
     if (live != NULL) {
-        Py_INCREF(live);
         result = shallow_copy(live);
         Py_DECREF(live);
     } else if (!PyErr_Occurred()) {
@@ -430,7 +431,9 @@ static PyObject *get_all(kv_object *self, PyObject *collection)
     if (coll != NULL) return plain_collection(coll, promoted);
     if (PyErr_Occurred()) return NULL;
     PyObject *m = plain_mapping(self, collection);
-    return m ? PyObject_CallOneArg((PyObject *)&PyDict_Type, m) : NULL;
+    PyObject *copy = m ? PyObject_CallOneArg((PyObject *)&PyDict_Type, m) : NULL;
+    Py_XDECREF(m);
+    return copy;
 }
 
 static PyObject *kv_get_all(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -469,6 +472,7 @@ static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
         if (PyErr_Occurred()) return -1;
         PyObject *m = plain_mapping(self, collection);
         PyObject *gone = m ? call_pop(m, key) : NULL;
+        Py_XDECREF(m);
         Py_XDECREF(gone);
         if (gone != NULL) return 1;
         if (!PyErr_ExceptionMatches(PyExc_KeyError)) return -1;
@@ -581,7 +585,7 @@ static PyObject *kv_live(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:_live", &name, &key)) return NULL;
     PyObject *live = find_live((kv_object *)op, name, key);
     if (live == NULL && !PyErr_Occurred()) raise_key_error(key);
-    return Py_XNewRef(live);
+    return live;
 }
 
 static PyObject *kv_set_live(PyObject *op, PyObject *args)
@@ -606,13 +610,19 @@ static PyObject *kv_has(PyObject *op, PyObject *args)
         return PyErr_Occurred() ? NULL : PyBool_FromLong(has);
     }
     PyObject *live = find_live(self, name, key);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(live != NULL);
+    bool has = live != NULL;
+    Py_XDECREF(live);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(has);
 }
 
 static PyObject *kv_create(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
-    if (native_collection(self, name) == NULL && (PyErr_Occurred() || plain_mapping(self, name) == NULL)) return NULL;
+    if (native_collection(self, name) == NULL) {
+        PyObject *m = PyErr_Occurred() ? NULL : plain_mapping(self, name);
+        if (m == NULL) return NULL;
+        Py_DECREF(m);
+    }
     Py_RETURN_NONE;
 }
 
@@ -650,7 +660,7 @@ static PyObject *kv_load(PyObject *op, PyObject *text)
     PyObject *plain = self->plain;
     self->kv = kv;
     self->plain = NULL;
-    pn_kv_free(old);
+    pn_kv_unref(old);
     Py_XDECREF(plain);
     Py_RETURN_TRUE;
 }
@@ -670,6 +680,32 @@ static void name_place(const pn_kv_place *place)
     PyErr_Restore(type, value, tb);
 }
 
+enum { WRITE_TRIES = 20 };
+
+/* The native contents. Other code may run while a live value is encoded: when it changed
+ * the store, what was written is neither the old state nor the new, so again. */
+static pn_status write_native(kv_object *self, pn_buf *out, pn_kv_place *place)
+{
+    pn_status s = PN_ERR_EXISTS;
+    for (int i = 0; s == PN_ERR_EXISTS && i < WRITE_TRIES && self->kv != NULL; i++) {
+        pn_kv *kv = pn_kv_ref(self->kv);
+        out->len = 0;
+        pn_kv_place_clear(place);
+        s = pn_kv_write_json(kv, out, place);
+        pn_kv_unref(kv);
+    }
+    return s;
+}
+
+static pn_status write_plain(kv_object *self, pn_buf *out)
+{
+    PyObject *plain = Py_NewRef(self->plain);
+    out->len = 0;
+    pn_status s = pn_py_encode(plain, PN_ENCODE_DUMPS, out);
+    Py_DECREF(plain);
+    return s;
+}
+
 static PyObject *kv_write(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -678,24 +714,19 @@ static PyObject *kv_write(PyObject *op, PyObject *unused)
     if (state == NULL || ready(self) < 0) return NULL;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
-    pn_status s;
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}};
-    if (self->kv == NULL) {
-        PyObject *plain = Py_NewRef(self->plain);
-        s = pn_py_encode(plain, PN_ENCODE_DUMPS, &out);
-        Py_DECREF(plain);
-    } else {
-        s = pn_kv_write_json(self->kv, &out, &place);
-    }
+    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_status s = self->kv != NULL ? write_native(self, &out, &place) : write_plain(self, &out);
+    if (s == PN_ERR_EXISTS && self->kv == NULL) s = write_plain(self, &out); /* surrendered meanwhile */
     PyObject *text = NULL;
     if (s == PN_OK) {
         text = pn_py_text(state, &out);
     } else if (s == PN_ERR_EXISTS) {
-        PyErr_SetString(PyExc_RuntimeError, "the store was changed by a value's own code while it was being encoded");
+        PyErr_SetString(PyExc_RuntimeError, "the store was changed again and again while its values were encoded");
     } else {
         pn_py_raise(s, NULL, NULL);
-        if (place.key.ptr != NULL && s == PN_ERR_CALLBACK) name_place(&place);
+        if (place.key_owner != NULL && s == PN_ERR_CALLBACK) name_place(&place);
     }
+    pn_kv_place_clear(&place);
     pn_buf_clear(&out);
     return text;
 }
@@ -731,7 +762,7 @@ static int kv_clear(PyObject *op)
     kv_object *self = (kv_object *)op;
     pn_kv *kv = self->kv;
     self->kv = NULL;
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     Py_CLEAR(self->plain);
     return 0;
 }

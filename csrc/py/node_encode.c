@@ -16,7 +16,10 @@ static PyObject *source_key(const pn_module_state *s) { return node_type(s, 4); 
 
 PyObject *pn_node_plan(pn_module_state *state, PyObject *node)
 {
-    return state->node_plans ? PyDict_GetItemWithError(state->node_plans, (PyObject *)Py_TYPE(node)) : NULL;
+    if (state->node_plans == NULL) return NULL;
+    PyObject *plan = PyDict_GetItemWithError(state->node_plans, (PyObject *)Py_TYPE(node));
+    if (plan == NULL) PyErr_Clear(); /* a class that cannot be hashed has no plan */
+    return plan;
 }
 
 /* The instance dict of a pydantic model, borrowed from the instance. */

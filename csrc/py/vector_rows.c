@@ -17,12 +17,16 @@ static int rows_getbuffer(PyObject *op, Py_buffer *view, int flags)
 {
     rows_object *self = (rows_object *)op;
     view->obj = NULL;
+    Py_ssize_t item = self->wide ? 8 : 4;
     bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
-    if ((flags & PyBUF_WRITABLE) || !strided) {
-        PyErr_SetString(PyExc_BufferError, "the rows are read-only and lie at a stride");
+    bool c_wanted = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS ||
+                    (flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS;
+    bool f_wanted = (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS;
+    bool dense = self->strides[0] == self->shape[1] * item;
+    if ((flags & PyBUF_WRITABLE) || !strided || f_wanted || (c_wanted && !dense)) {
+        PyErr_SetString(PyExc_BufferError, "the rows are read-only and may lie at a stride");
         return -1;
     }
-    Py_ssize_t item = self->wide ? 8 : 4;
     *view = (Py_buffer){.buf = self->first, .obj = Py_NewRef(op), .itemsize = item, .readonly = 1, .ndim = 2,
                         .len = self->shape[0] * self->shape[1] * item, .shape = self->shape,
                         .strides = self->strides};

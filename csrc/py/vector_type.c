@@ -3,6 +3,8 @@
  * Adding, querying and the matrix are in vector_add.c, vector_query.c, vector_rows.c. */
 #include "py/vector_type.h"
 
+#include <stdatomic.h>
+
 #include "py/npdot.h"
 #include "store/vector_json.h"
 
@@ -10,8 +12,22 @@ enum { ROWS, REFS, METAS };
 
 /* ---- lock ---- */
 
+/* How many forks lie between this process and the first: a mutex that another thread held
+ * at a fork stays locked for ever in the child, so there each table makes a new one. The
+ * tables themselves are whole: they change only under both the mutex and the GIL, and
+ * the thread that forks holds the GIL. */
+static atomic_uint forks;
+static pthread_once_t fork_handler_once = PTHREAD_ONCE_INIT;
+
+static void count_fork(void) { atomic_fetch_add(&forks, 1); }
+static void install_fork_handler(void) { (void)pthread_atfork(NULL, NULL, count_fork); }
+
 void pn_vector_lock(vector_object *self)
 {
+    if (self->forks != atomic_load(&forks)) {
+        pthread_mutex_init(&self->mutex, NULL);
+        self->forks = atomic_load(&forks);
+    }
     if (pthread_mutex_trylock(&self->mutex) == 0) return;
     Py_BEGIN_ALLOW_THREADS;
     pthread_mutex_lock(&self->mutex);
@@ -47,6 +63,7 @@ static PyObject *new_table(PyTypeObject *type)
     vector_object *self = (vector_object *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     pn_vec_init(&self->vec, &pn_alloc_system);
+    self->forks = atomic_load(&forks);
     if (pthread_mutex_init(&self->mutex, NULL) != 0) {
         PyObject_GC_UnTrack(self);
         type->tp_free(self);
@@ -607,6 +624,7 @@ static PyMethodDef functions[] = {
 int pn_py_add_vector(PyObject *module)
 {
     pn_module_state *state = pn_state_of(module);
+    pthread_once(&fork_handler_once, install_fork_handler);
     state->vector_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &vector_spec, NULL);
     if (state->vector_type == NULL || PyModule_AddType(module, state->vector_type) < 0) return -1;
     if (pn_vector_add_rows_type(module) < 0) return -1;

@@ -19,6 +19,7 @@ typedef struct {
     PyObject_HEAD
     pn_vec vec;
     pthread_mutex_t mutex;
+    unsigned forks; /* that lay before this process when the mutex was made */
 } vector_object;
 
 void pn_vector_lock(vector_object *self);

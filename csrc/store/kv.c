@@ -8,6 +8,7 @@ pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out)
     pn_kv *kv = pn_alloc_zero(alloc, 1, sizeof *kv);
     PN_FAIL_IF(kv == NULL, PN_ERR_NOMEM);
     kv->alloc = alloc;
+    kv->refs = 1;
     kv->host = *host;
     pn_omap_init(&kv->colls, alloc, sizeof(pn_coll *));
     *out = kv;
@@ -25,9 +26,15 @@ void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
     pn_alloc_put(alloc, coll);
 }
 
-void pn_kv_free(pn_kv *kv)
+pn_kv *pn_kv_ref(pn_kv *kv)
 {
-    if (kv == NULL) return;
+    kv->refs++;
+    return kv;
+}
+
+void pn_kv_unref(pn_kv *kv)
+{
+    if (kv == NULL || --kv->refs > 0) return;
     size_t pos = 0;
     pn_bytes name;
     void *value;
@@ -140,7 +147,7 @@ pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *t
     pn_buf_clear(&scratch);
     if (s != PN_OK) {
         if (err != NULL) *err = r.error;
-        pn_kv_free(kv);
+        pn_kv_unref(kv);
         return s;
     }
     *out = kv;
@@ -149,18 +156,36 @@ pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *t
 
 /* ---- saving ---- */
 
+void pn_kv_place_clear(pn_kv_place *place)
+{
+    pn_blob_unref(place->collection_owner);
+    pn_blob_unref(place->key_owner);
+    *place = (pn_kv_place){{NULL, 0}, {NULL, 0}, NULL, NULL};
+}
+
+/* The cell's text, while the place holds the key. */
+static pn_status write_cell(const pn_kv *kv, const pn_cell *cell, pn_blob *key_owner, pn_buf *out, pn_kv_place *place)
+{
+    place->key_owner = pn_blob_ref(key_owner);
+    PN_TRY(pn_cell_write_json(cell, &kv->host, kv->alloc, out));
+    pn_blob_unref(place->key_owner);
+    place->key_owner = NULL;
+    return PN_OK;
+}
+
 static pn_status write_collection(const pn_kv *kv, const pn_coll *coll, pn_buf *out, pn_kv_place *place)
 {
     uint64_t version = coll->cells.version, names = kv->colls.version;
     size_t pos = 0;
+    pn_blob *owner;
     void *cell;
     PN_TRY(pn_buf_push(out, '{'));
-    for (bool first = true; pn_omap_next(&coll->cells, &pos, &place->key, &cell); first = false) {
+    for (bool first = true; pn_omap_next_owned(&coll->cells, &pos, &place->key, &owner, &cell); first = false) {
         if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
         PN_TRY(pn_json_put_string(out, place->key));
         PN_TRY(PN_BUF_LIT(out, ": "));
-        PN_TRY(pn_cell_write_json(cell, &kv->host, kv->alloc, out));
-        /* a live value's encoder is host code: it may have changed the store */
+        PN_TRY(write_cell(kv, cell, owner, out, place));
+        /* a live value's encoder is host code: other code may have run meanwhile */
         PN_FAIL_IF(kv->colls.version != names || coll->cells.version != version, PN_ERR_EXISTS);
     }
     return pn_buf_push(out, '}');
@@ -169,12 +194,15 @@ static pn_status write_collection(const pn_kv *kv, const pn_coll *coll, pn_buf *
 pn_status pn_kv_write_json(const pn_kv *kv, pn_buf *out, pn_kv_place *place)
 {
     size_t pos = 0;
+    pn_blob *owner;
     void *slot;
     PN_TRY(pn_buf_push(out, '{'));
-    for (bool first = true; pn_omap_next(&kv->colls, &pos, &place->collection, &slot); first = false) {
+    for (bool first = true; pn_omap_next_owned(&kv->colls, &pos, &place->collection, &owner, &slot); first = false) {
         if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
         PN_TRY(pn_json_put_string(out, place->collection));
         PN_TRY(PN_BUF_LIT(out, ": "));
+        pn_blob_unref(place->collection_owner);
+        place->collection_owner = pn_blob_ref(owner);
         PN_TRY(write_collection(kv, *(pn_coll **)slot, out, place));
     }
     return pn_buf_push(out, '}');

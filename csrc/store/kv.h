@@ -23,13 +23,16 @@ typedef struct pn_coll {
 
 typedef struct pn_kv {
     const pn_alloc *alloc;
+    size_t refs; /* guarded by the owner's lock, as everything here */
     pn_host host;
     pn_omap colls; /* name -> pn_coll * */
 } pn_kv;
 
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out);
-/* Releases every value: host code may run, so nobody may still use kv. */
-void pn_kv_free(pn_kv *kv);
+/* One reference for whoever uses the store while host code may run: such code may make
+ * the owner let go of it. The last unref releases every value (host code may run). */
+pn_kv *pn_kv_ref(pn_kv *kv);
+void pn_kv_unref(pn_kv *kv); /* NULL is fine */
 
 /* Finds or creates, as reading and writing both do. */
 pn_status pn_kv_collection(pn_kv *kv, pn_bytes name, pn_coll **out);
@@ -50,13 +53,19 @@ bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
  * SYNTAX, UTF8, DEPTH with the offset in *err when it is not valid. */
 pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *text, pn_kv **out, pn_error *err);
 
-/* Where writing stopped: borrowed, valid until kv changes. */
+/* Where writing stopped. It holds what the names lie in, since the value's own code may
+ * have removed it meanwhile. Zero it before use, clear it afterwards. */
 typedef struct pn_kv_place {
     pn_bytes collection, key;
+    pn_blob *collection_owner, *key_owner;
 } pn_kv_place;
 
+void pn_kv_place_clear(pn_kv_place *place);
+
 /* Appends the whole store as json.dumps writes it. On failure *place tells which value
- * it was. PN_ERR_EXISTS: the host's encode changed the store meanwhile. */
+ * it was (key_owner NULL: none in particular). PN_ERR_EXISTS: the store was changed while
+ * the host encoded a live value; nothing is wrong with it, try again. The caller holds
+ * a reference. */
 pn_status pn_kv_write_json(const pn_kv *kv, pn_buf *out, pn_kv_place *place);
 
 #endif

@@ -189,7 +189,8 @@ class _Peek(Mapping):
         return (str.__str__(key) if isinstance(key, str) else key) in self._table
 
     def __getitem__(self, key: str) -> Any:
-        return self._table.peek(str.__str__(key), self._most)
+        # a subject that another thread deleted after it was looked for has no triplets
+        return self._table.peek(str.__str__(key), self._most) or []
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table.keys())

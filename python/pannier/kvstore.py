@@ -115,7 +115,10 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             place = getattr(e, "pn_place", None)
             if place is None:
                 raise explain(e, store, "", self._plain() or {}) from e
-            value = self._live(*place)
+            try:
+                value = self._live(*place)
+            except KeyError:  # its own code removed it meanwhile
+                value = {}
             raise explain(e, store, f"{place[0]}[{place[1]!r}]", value) from e
 
     def persist(self, persist_path: str, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:

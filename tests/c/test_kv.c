@@ -74,11 +74,13 @@ static pn_status load(const char *json, pn_kv **out)
 static void check_written(const pn_kv *kv, const char *want)
 {
     pn_buf out;
-    pn_kv_place place;
+    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
     pn_buf_init(&out, &counting);
     CHECK(pn_kv_write_json(kv, &out, &place) == PN_OK);
     CHECK(pn_buf_push(&out, 0) == PN_OK);
     CHECK_EQ_STR((const char *)out.data, want);
+    CHECK(place.key_owner == NULL);
+    pn_kv_place_clear(&place);
     pn_buf_clear(&out);
 }
 
@@ -108,7 +110,7 @@ static void test_order_is_that_of_a_dict(void)
     put(kv, "b", "x", live(5)); /* goes to the end */
     check_written(kv, "{\"b\": {\"w\": 3, \"x\": 5}, \"a\": {\"y\": 2}}");
     CHECK(!pn_coll_remove(pn_kv_find(kv, text("b")), text("nope"), &old));
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(live_count, 0);
     CHECK_EQ_INT(blocks, 0);
 }
@@ -125,7 +127,7 @@ static void test_reading_creates_a_collection(void)
     CHECK(dropped == c && pn_kv_drop(kv, text("n")) == NULL);
     pn_coll_free(dropped, &counting, &host);
     check_written(kv, "{}");
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
 }
 
@@ -135,7 +137,7 @@ static void test_load_keeps_canonical_text_and_rewrites_the_rest(void)
     CHECK(load(" {\"c\" : {\"k\":{\"a\":1.50,\"b\":\"\\u00E9\"}, \"\\u0064\": [1, 2]} , \"e\":{}}\n", &kv) == PN_OK);
     check_written(kv, "{\"c\": {\"k\": {\"a\": 1.5, \"b\": \"\\u00e9\"}, \"d\": [1, 2]}, \"e\": {}}");
     CHECK(pn_coll_get(pn_kv_find(kv, text("c")), text("d")) != NULL); /* the key was escaped */
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
 }
 
@@ -144,7 +146,7 @@ static void test_a_repeated_key_counts_last_but_stands_first(void)
     pn_kv *kv;
     CHECK(load("{\"c\": {\"a\": 1, \"b\": 2, \"a\": 3}}", &kv) == PN_OK);
     check_written(kv, "{\"c\": {\"a\": 3, \"b\": 2}}");
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
 }
 
@@ -170,14 +172,15 @@ static void test_a_failing_encoder_names_the_place(void)
     CHECK(pn_kv_new(&counting, &host, &kv) == PN_OK);
     put(kv, "c", "good", live(1));
     pn_buf out;
-    pn_kv_place place;
+    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
     pn_buf_init(&out, &counting);
     encode_fails = 1;
     CHECK(pn_kv_write_json(kv, &out, &place) == PN_ERR_CALLBACK);
     encode_fails = 0;
     CHECK(pn_bytes_equal(place.collection, text("c")) && pn_bytes_equal(place.key, text("good")));
+    pn_kv_place_clear(&place);
     pn_buf_clear(&out);
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
 }
 
@@ -191,7 +194,7 @@ static void test_load_survives_every_failed_allocation(void)
         pn_status s = load(json, &kv);
         fail_at = 0;
         if (s == PN_OK) {
-            pn_kv_free(kv);
+            pn_kv_unref(kv);
             CHECK(n > 5);
             break;
         }
@@ -237,7 +240,7 @@ static void test_delete_unlinks_and_the_last_node_takes_its_source(void)
     CHECK(delete(kv, "n2"));
     CHECK(delete(kv, "lone"));
     check_written(kv, "{\"docstore/metadata\": {}, \"docstore/data\": {}, \"docstore/ref_doc_info\": {}}");
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
 }
 
@@ -253,7 +256,7 @@ static void test_a_live_cell_is_refused_before_anything_changes(void)
     CHECK(pn_doc_delete(kv, &n, text("n1"), &bin, &existed) == PN_ERR_UNSUPPORTED);
     pn_cell_bin_empty(&bin, &host);
     CHECK(pn_coll_get(pn_kv_find(kv, text("docstore/data")), text("n1")) != NULL);
-    pn_kv_free(kv);
+    pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
     CHECK_EQ_INT(live_count, 0);
 }
