@@ -5,22 +5,14 @@
  * that are short and plain are looked up in a small cache of interned strings: a
  * docstore repeats the same few dozen field names a thousandfold.
  */
-#include "py/json_py.h"
+#include "py/json_decode.h"
 #include "py/module.h"
 
-enum { KEY_CACHE = 64, KEY_MAX = 32 };
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
-typedef struct {
-    pn_json_reader r;
-    pn_buf scratch;
-    struct {
-        PyObject *str;
-        uint8_t len;
-        char text[KEY_MAX];
-    } keys[KEY_CACHE];
-} decoder;
-
-static PyObject *decode_value(decoder *d);
+typedef pn_py_decoder decoder;
 
 static PyObject *fail(decoder *d, pn_status s) { return pn_py_raise(s, &d->r.error, NULL); }
 
@@ -42,14 +34,105 @@ PyObject *pn_py_str(pn_bytes utf8)
 
 static PyObject *ascii_str(const uint8_t *p, size_t n)
 {
+    if (n == 1) return PyUnicode_FromOrdinal(*p); /* Python keeps one of each */
     PyObject *s = PyUnicode_New((Py_ssize_t)n, 127);
     if (s != NULL && n) memcpy(PyUnicode_1BYTE_DATA(s), p, n);
     return s;
 }
 
+/* ---- strings with escapes ---- */
+
+/* The value of a valid hex digit: bit 6 tells letters, which count from 1, from digits. */
+static uint32_t hex1(uint8_t c) { return (c & 15u) + 9u * (c >> 6); }
+
+static uint32_t hex4(const uint8_t *p) { return hex1(p[0]) << 12 | hex1(p[1]) << 8 | hex1(p[2]) << 4 | hex1(p[3]); }
+
+/* The character of the escape at *p, stepping over it; a pair of surrogates is one. */
+static uint32_t escaped(const uint8_t **p, const uint8_t *end)
+{
+    uint8_t c = (*p)[1];
+    *p += 2;
+    switch (c) {
+    case 'n': return '\n';
+    case 't': return '\t';
+    case 'r': return '\r';
+    case 'b': return '\b';
+    case 'f': return '\f';
+    case 'u': break;
+    default: return c;
+    }
+    uint32_t high = hex4(*p);
+    *p += 4;
+    if (high < 0xD800 || high > 0xDBFF || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u') return high;
+    uint32_t low = hex4(*p + 2);
+    if (low < 0xDC00 || low > 0xDFFF) return high;
+    *p += 6;
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+}
+
+static const uint8_t *next_escape(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *at = memchr(p, '\\', (size_t)(end - p));
+    return at ? at : end;
+}
+
+static void widen2(uint16_t *out, const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+#if defined(__SSE2__)
+    for (; n - i >= 16; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm_unpacklo_epi8(v, _mm_setzero_si128()));
+        _mm_storeu_si128((__m128i *)(void *)(out + i + 8), _mm_unpackhi_epi8(v, _mm_setzero_si128()));
+    }
+#endif
+    for (; i < n; i++) out[i] = p[i];
+}
+
+static void put_run(PyObject *str, Py_ssize_t at, const uint8_t *p, size_t n)
+{
+    switch (PyUnicode_KIND(str)) {
+    case PyUnicode_1BYTE_KIND: memcpy(PyUnicode_1BYTE_DATA(str) + at, p, n); break;
+    case PyUnicode_2BYTE_KIND: widen2(PyUnicode_2BYTE_DATA(str) + at, p, n); break;
+    default:
+        for (size_t i = 0; i < n; i++) PyUnicode_4BYTE_DATA(str)[at + (Py_ssize_t)i] = p[i];
+    }
+}
+
+/* ASCII text with escapes: measured, then written in place, where going through UTF-8
+ * would write it three times. */
+static PyObject *unescaped(const pn_json_str *s)
+{
+    const uint8_t *end = s->ptr + s->len;
+    Py_ssize_t n = 0;
+    uint32_t max = 0;
+    for (const uint8_t *p = s->ptr, *q; p < end; p = q) {
+        q = next_escape(p, end);
+        n += q - p;
+        if (q == end) break;
+        uint32_t c = escaped(&q, end);
+        if (c > max) max = c;
+        n++;
+    }
+    if (n == 1) return PyUnicode_FromOrdinal((int)max);
+    PyObject *str = PyUnicode_New(n, max < 128 ? 127 : max);
+    Py_ssize_t at = 0;
+    for (const uint8_t *p = s->ptr, *q; str != NULL && p < end; p = q) {
+        q = next_escape(p, end);
+        put_run(str, at, p, (size_t)(q - p));
+        at += q - p;
+        if (q < end) {
+            uint32_t c = escaped(&q, end);
+            PyUnicode_WRITE(PyUnicode_KIND(str), PyUnicode_DATA(str), at++, c);
+        }
+    }
+    return str;
+}
+
 static PyObject *decode_str(const pn_json_str *s, pn_buf *scratch)
 {
     if (!s->has_escape) return s->ascii ? ascii_str(s->ptr, s->len) : pn_py_str((pn_bytes){s->ptr, s->len});
+    if (s->ascii) return unescaped(s);
     scratch->len = 0;
     pn_status st = pn_json_unescape(s, scratch);
     if (st != PN_OK) return pn_py_raise(st, NULL, NULL);
@@ -65,22 +148,38 @@ PyObject *pn_py_decode_str(const pn_json_str *s)
     return out;
 }
 
-static PyObject *decode_key(decoder *d, const pn_json_str *s)
+PyObject *pn_py_decode_chars(decoder *d, const pn_json_str *s) { return decode_str(s, &d->scratch); }
+
+PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
 {
-    if (s->has_escape || !s->ascii || s->len == 0 || s->len > KEY_MAX) return decode_str(s, &d->scratch);
-    size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] + s->len) % KEY_CACHE;
-    PyObject *hit = d->keys[slot].str;
-    if (hit != NULL && d->keys[slot].len == s->len && memcmp(d->keys[slot].text, s->ptr, s->len) == 0)
+    if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return decode_str(s, &d->scratch);
+    size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] + s->len) % PN_KEY_CACHE;
+    PyObject *hit = d->keys->slots[slot].str;
+    if (hit != NULL && d->keys->slots[slot].len == s->len && memcmp(d->keys->slots[slot].text, s->ptr, s->len) == 0)
         return Py_NewRef(hit);
     PyObject *key = ascii_str(s->ptr, s->len);
     if (key == NULL) return NULL;
     PyUnicode_InternInPlace(&key);
     Py_XDECREF(hit);
-    d->keys[slot].str = Py_NewRef(key);
-    d->keys[slot].len = (uint8_t)s->len;
-    memcpy(d->keys[slot].text, s->ptr, s->len);
+    d->keys->slots[slot].str = Py_NewRef(key);
+    d->keys->slots[slot].len = (uint8_t)s->len;
+    memcpy(d->keys->slots[slot].text, s->ptr, s->len);
     return key;
 }
+
+void pn_key_cache_clear(pn_key_cache *cache)
+{
+    for (size_t i = 0; i < PN_KEY_CACHE; i++) Py_CLEAR(cache->slots[i].str);
+}
+
+void pn_py_decoder_init(decoder *d, pn_bytes text, pn_key_cache *keys)
+{
+    pn_json_reader_init(&d->r, text);
+    pn_buf_init(&d->scratch, &pn_alloc_system);
+    d->keys = keys;
+}
+
+void pn_py_decoder_clear(decoder *d) { pn_buf_clear(&d->scratch); }
 
 static PyObject *decode_number(decoder *d)
 {
@@ -117,7 +216,7 @@ static PyObject *decode_array(decoder *d)
             return fail(d, s);
         }
         if (!more) break;
-        PyObject *v = decode_value(d);
+        PyObject *v = pn_py_decode_value(d);
         if (v == NULL || PyList_Append(list, v) < 0) Py_CLEAR(list);
         Py_XDECREF(v);
     }
@@ -138,8 +237,8 @@ static PyObject *decode_object(decoder *d)
             return fail(d, s);
         }
         if (!more) break;
-        PyObject *key = decode_key(d, &k);
-        PyObject *v = key ? decode_value(d) : NULL;
+        PyObject *key = pn_py_decode_key(d, &k);
+        PyObject *v = key ? pn_py_decode_value(d) : NULL;
         if (v == NULL || PyDict_SetItem(dict, key, v) < 0) Py_CLEAR(dict);
         Py_XDECREF(key);
         Py_XDECREF(v);
@@ -154,7 +253,7 @@ static PyObject *decode_string(decoder *d)
     return st == PN_OK ? decode_str(&s, &d->scratch) : fail(d, st);
 }
 
-static PyObject *decode_value(decoder *d)
+PyObject *pn_py_decode_value(decoder *d)
 {
     pn_json_type type = pn_json_peek(&d->r);
     PyObject *out = NULL;
@@ -178,12 +277,12 @@ static PyObject *decode_value(decoder *d)
 
 PyObject *pn_py_decode(pn_bytes json)
 {
+    pn_key_cache keys;
+    memset(&keys, 0, sizeof keys);
     decoder d;
-    memset(&d.keys, 0, sizeof d.keys);
-    pn_json_reader_init(&d.r, json);
-    pn_buf_init(&d.scratch, &pn_alloc_system);
+    pn_py_decoder_init(&d, json, &keys);
     int gc = pn_gc_pause();
-    PyObject *out = decode_value(&d);
+    PyObject *out = pn_py_decode_value(&d);
     if (out != NULL) {
         pn_status s = pn_json_end(&d.r);
         if (s != PN_OK) {
@@ -191,8 +290,8 @@ PyObject *pn_py_decode(pn_bytes json)
             fail(&d, s);
         }
     }
-    for (size_t i = 0; i < KEY_CACHE; i++) Py_XDECREF(d.keys[i].str);
-    pn_buf_clear(&d.scratch);
+    pn_key_cache_clear(&keys);
+    pn_py_decoder_clear(&d);
     pn_gc_resume(gc);
     return out;
 }

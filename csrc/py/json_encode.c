@@ -9,6 +9,10 @@
 
 #include "codec/json_write.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 enum { MAX_DEPTH = 200 }; /* beyond: json.dumps, which knows circles and its own limit */
 
 typedef struct {
@@ -69,12 +73,61 @@ bool pn_py_utf8(PyObject *str, pn_buf *scratch, pn_bytes *out)
     return ok;
 }
 
+/* How many characters at the front stand in JSON as themselves; writes those, in steps of
+ * eight. A 16-bit character of 0x8000 and more counts as negative, so as less than ' '. */
+static Py_ssize_t put_plain_run(int kind, const void *data, Py_ssize_t from, Py_ssize_t end, uint8_t *out)
+{
+    Py_ssize_t n = 0;
+#if defined(__SSE2__)
+    if (kind != PyUnicode_2BYTE_KIND) return 0;
+    const Py_UCS2 *p = (const Py_UCS2 *)data + from;
+    for (; end - from - n >= 8; n += 8) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + n));
+        __m128i odd = _mm_or_si128(_mm_cmplt_epi16(v, _mm_set1_epi16(' ')), _mm_cmpgt_epi16(v, _mm_set1_epi16('~')));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi16(v, _mm_set1_epi16('"')));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi16(v, _mm_set1_epi16('\\')));
+        if (_mm_movemask_epi8(odd)) break;
+        _mm_storel_epi64((__m128i *)(void *)(out + n), _mm_packus_epi16(v, v));
+    }
+#else
+    (void)kind, (void)data, (void)from, (void)end, (void)out;
+#endif
+    return n;
+}
+
+static uint8_t *put_unit(uint8_t *p, Py_UCS4 unit)
+{
+    static const char hex[] = "0123456789abcdef";
+    *p++ = '\\';
+    *p++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4) *p++ = (uint8_t)hex[(unit >> shift) & 15];
+    return p;
+}
+
+/* A character that has to be escaped. */
+static uint8_t *put_escape(uint8_t *p, Py_UCS4 c)
+{
+    uint8_t s = c == '"' || c == '\\' ? (uint8_t)c
+                : c == '\n'           ? 'n'
+                : c == '\r'           ? 'r'
+                : c == '\t'           ? 't'
+                : c == '\b'           ? 'b'
+                : c == '\f'           ? 'f'
+                                      : 0;
+    if (s) {
+        *p++ = '\\';
+        *p++ = s;
+        return p;
+    }
+    if (c <= 0xFFFF) return put_unit(p, c);
+    return put_unit(put_unit(p, 0xD800 + ((c - 0x10000) >> 10)), 0xDC00 + ((c - 0x10000) & 0x3FF));
+}
+
 /* Non-ASCII text is written straight from the code points: asking for its UTF-8
  * would cache that in the string for good. */
 static pn_status encode_wide(encoder *e, PyObject *str)
 {
-    static const char hex[] = "0123456789abcdef";
-    Py_ssize_t n = PyUnicode_GET_LENGTH(str);
+    Py_ssize_t n = PyUnicode_GET_LENGTH(str), i = 0;
     int kind = PyUnicode_KIND(str);
     const void *data = PyUnicode_DATA(str);
     PN_FAIL_IF((size_t)n > (SIZE_MAX - 2) / 12, PN_ERR_NOMEM);
@@ -82,38 +135,20 @@ static pn_status encode_wide(encoder *e, PyObject *str)
     uint8_t *p = e->out->data + e->out->len;
     *p++ = '"';
     bool high = false;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        Py_UCS4 c = PyUnicode_READ(kind, data, i);
-        if (c >= ' ' && c <= '~' && c != '"' && c != '\\') {
-            *p++ = (uint8_t)c;
-            high = false;
-            continue;
-        }
-        if (high && c >= 0xDC00 && c <= 0xDFFF && e->mode != PN_ENCODE_DUMPS) return PN_ERR_UNSUPPORTED;
-        high = c >= 0xD800 && c <= 0xDBFF;
-        uint8_t s = c == '"' || c == '\\' ? (uint8_t)c
-                    : c == '\n'           ? 'n'
-                    : c == '\r'           ? 'r'
-                    : c == '\t'           ? 't'
-                    : c == '\b'           ? 'b'
-                    : c == '\f'           ? 'f'
-                                          : 0;
-        *p++ = '\\';
-        if (s) {
-            *p++ = s;
-            continue;
-        }
-        Py_UCS4 unit[2] = {c, 0};
-        int units = 1;
-        if (c > 0xFFFF) {
-            unit[0] = 0xD800 + ((c - 0x10000) >> 10);
-            unit[1] = 0xDC00 + ((c - 0x10000) & 0x3FF);
-            units = 2;
-        }
-        for (int u = 0; u < units; u++) {
-            if (u) *p++ = '\\';
-            *p++ = 'u';
-            for (int shift = 12; shift >= 0; shift -= 4) *p++ = (uint8_t)hex[(unit[u] >> shift) & 15];
+    for (;;) {
+        Py_ssize_t run = put_plain_run(kind, data, i, n, p);
+        if (run) high = false;
+        i += run;
+        p += run;
+        if (i == n) break;
+        for (Py_ssize_t stop = n - i > 8 ? i + 8 : n; i < stop; i++) { /* where the odd one is */
+            Py_UCS4 c = PyUnicode_READ(kind, data, i);
+            if (high && c >= 0xDC00 && c <= 0xDFFF && e->mode != PN_ENCODE_DUMPS) return PN_ERR_UNSUPPORTED;
+            high = c >= 0xD800 && c <= 0xDBFF;
+            if (c >= ' ' && c <= '~' && c != '"' && c != '\\')
+                *p++ = (uint8_t)c;
+            else
+                p = put_escape(p, c);
         }
     }
     *p++ = '"';
