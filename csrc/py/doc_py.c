@@ -5,6 +5,7 @@
  * Each works on the three collections named in doc.h.
  */
 #include "py/kv_type.h"
+#include "py/node_decode.h"
 #include "py/node_encode.h"
 
 #include "codec/json_write.h"
@@ -70,6 +71,8 @@ typedef struct {
     ref_plan *refs;
     size_t ref_len, ref_cap;
     PyObject *ref_index; /* {ref_doc_id: index into refs} */
+    PyTypeObject *planned; /* the class that plan is for */
+    PyObject *plan;
     pn_cell_bin bin;
 } adder;
 
@@ -100,6 +103,16 @@ static pn_status collection(pn_kv *kv, PyObject *name, pn_coll **out)
     pn_status s = pn_py_key(name, &scratch, &n) ? pn_kv_collection(kv, n, out) : PN_ERR_CALLBACK;
     pn_buf_clear(&scratch);
     return s;
+}
+
+/* Nodes of one class mostly follow one another. */
+static PyObject *plan_of(adder *a, PyObject *node)
+{
+    if (a->planned != Py_TYPE(node)) {
+        a->plan = pn_node_plan(a->state, node);
+        a->planned = Py_TYPE(node);
+    }
+    return a->plan;
 }
 
 /* The plan for one source document, made at its first node. */
@@ -138,11 +151,9 @@ static pn_status plan_ref(adder *a, PyObject *ref_id, PyObject *node_metadata, P
     return r->merged != NULL && PyDict_Update(r->merged, node_metadata) < 0 ? PN_ERR_CALLBACK : PN_OK;
 }
 
-/* {"doc_hash": hash[, "ref_doc_id": ref]} */
-static pn_status put_meta(pn_buf *out, PyObject *hash, PyObject *ref_id)
+/* What follows the hash in {"doc_hash": "..."[, "ref_doc_id": "..."]} */
+static pn_status close_meta(pn_buf *out, PyObject *ref_id)
 {
-    PN_TRY(PN_BUF_LIT(out, "{\"doc_hash\": "));
-    PN_TRY(pn_py_encode(hash, PN_ENCODE_IDENTITY, out));
     if (ref_id != NULL) {
         PN_TRY(PN_BUF_LIT(out, ", \"ref_doc_id\": "));
         PN_TRY(pn_py_encode(ref_id, PN_ENCODE_IDENTITY, out));
@@ -150,12 +161,39 @@ static pn_status put_meta(pn_buf *out, PyObject *hash, PyObject *ref_id)
     return pn_buf_push(out, '}');
 }
 
+static pn_status put_meta(pn_buf *out, PyObject *hash, PyObject *ref_id)
+{
+    PN_TRY(PN_BUF_LIT(out, "{\"doc_hash\": "));
+    PN_TRY(pn_py_encode(hash, PN_ENCODE_IDENTITY, out));
+    return close_meta(out, ref_id);
+}
+
+/* With the node's own hash: its property is asked only when the core does not know how. */
+static pn_status put_node_meta(adder *a, PyObject *plan, PyObject *node, PyObject *ref_id)
+{
+    pn_buf *out = &a->chunk;
+    size_t start = out->len;
+    PN_TRY(PN_BUF_LIT(out, "{\"doc_hash\": \""));
+    pn_status s = pn_node_put_hash(a->state, plan, node, out);
+    if (s == PN_OK) {
+        PN_TRY(pn_buf_push(out, '"'));
+        return close_meta(out, ref_id);
+    }
+    PN_FAIL_IF(s != PN_ERR_UNSUPPORTED, s);
+    out->len = start;
+    PyObject *hash = PyObject_GetAttr(node, PyTuple_GET_ITEM(a->state->node_names, PN_NAME_HASH));
+    PN_FAIL_IF(hash == NULL, PN_ERR_CALLBACK);
+    s = PyUnicode_CheckExact(hash) ? put_meta(out, hash, ref_id) : PN_ERR_UNSUPPORTED;
+    Py_DECREF(hash);
+    return s;
+}
+
 /* A refused add goes the peer's way: which node of the batch is told, and what raises
  * before it, is for the peer to say. Looked at before anything is planned. */
 static pn_status check_new(adder *a, PyObject *node)
 {
-    PyObject *id = pn_node_field(node, "id_");
-    PN_FAIL_IF(pn_node_plan(a->state, node) == NULL || id == NULL || !PyUnicode_CheckExact(id), PN_ERR_UNSUPPORTED);
+    PyObject *id = pn_node_field(a->state, node, PN_NAME_ID);
+    PN_FAIL_IF(plan_of(a, node) == NULL || id == NULL || !PyUnicode_CheckExact(id), PN_ERR_UNSUPPORTED);
     pn_coll *nodes;
     PN_TRY(collection(a->kv, a->names[0], &nodes));
     pn_buf scratch;
@@ -167,29 +205,23 @@ static pn_status check_new(adder *a, PyObject *node)
     return there ? PN_ERR_UNSUPPORTED : PN_OK;
 }
 
-static pn_status encode_node(adder *a, PyObject *node, PyObject *id, PyObject *ref_id)
+static pn_status encode_node(adder *a, PyObject *plan, PyObject *node, PyObject *id, PyObject *ref_id)
 {
     PN_TRY(grow((void **)&a->entries, &a->cap, a->len, sizeof *a->entries));
     if (a->chunk.len > CHUNK) PN_TRY(flush_chunk(a));
     entry *e = &a->entries[a->len];
     *e = (entry){.blob = a->blob_len, .ref = -1};
-    PyObject *plan = pn_node_plan(a->state, node);
-    PN_FAIL_IF(plan == NULL, PN_ERR_UNSUPPORTED);
     e->node = a->chunk.len;
     PN_TRY(pn_node_encode(a->state, plan, node, &a->chunk));
     e->node_len = a->chunk.len - e->node;
-    PyObject *hash = PyObject_GetAttrString(node, "hash");
-    PN_FAIL_IF(hash == NULL, PN_ERR_CALLBACK);
     e->meta = a->chunk.len;
-    pn_status s = PyUnicode_CheckExact(hash) ? put_meta(&a->chunk, hash, ref_id) : PN_ERR_UNSUPPORTED;
-    Py_DECREF(hash);
-    PN_TRY(s);
+    PN_TRY(put_node_meta(a, plan, node, ref_id));
     e->meta_len = a->chunk.len - e->meta;
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
     pn_bytes key;
     e->id = a->chunk.len;
-    s = pn_py_key(id, &scratch, &key) ? pn_buf_append(&a->chunk, key.ptr, key.len) : PN_ERR_CALLBACK;
+    pn_status s = pn_py_key(id, &scratch, &key) ? pn_buf_append(&a->chunk, key.ptr, key.len) : PN_ERR_CALLBACK;
     e->id_len = a->chunk.len - e->id;
     pn_buf_clear(&scratch);
     return s;
@@ -197,13 +229,14 @@ static pn_status encode_node(adder *a, PyObject *node, PyObject *id, PyObject *r
 
 static pn_status plan_node(adder *a, PyObject *node)
 {
-    PN_FAIL_IF(pn_node_plan(a->state, node) == NULL, PN_ERR_UNSUPPORTED);
-    PyObject *id = pn_node_field(node, "id_"), *metadata = pn_node_field(node, "metadata");
+    PyObject *plan = plan_of(a, node);
+    PN_FAIL_IF(plan == NULL, PN_ERR_UNSUPPORTED);
+    PyObject *id = pn_node_field(a->state, node, PN_NAME_ID), *metadata = pn_node_field(a->state, node, PN_NAME_METADATA);
     bool odd;
     PyObject *source = pn_node_source(a->state, node, &odd);
     PN_FAIL_IF(odd || id == NULL || !PyUnicode_CheckExact(id) || metadata == NULL || !PyDict_CheckExact(metadata),
                PN_ERR_UNSUPPORTED);
-    PyObject *ref_id = source ? pn_node_field(source, "node_id") : NULL;
+    PyObject *ref_id = source ? pn_node_field(a->state, source, PN_NAME_NODE_ID) : NULL;
     PN_FAIL_IF(source != NULL && (ref_id == NULL || !PyUnicode_CheckExact(ref_id)), PN_ERR_UNSUPPORTED);
     pn_coll *refs;
     if (source != NULL) PN_TRY(collection(a->kv, a->names[2], &refs)); /* the peer looks, and so creates it */
@@ -211,7 +244,7 @@ static pn_status plan_node(adder *a, PyObject *node)
     Py_INCREF(id);
     Py_XINCREF(ref_id);
     Py_INCREF(metadata);
-    pn_status s = encode_node(a, node, id, linked ? ref_id : NULL);
+    pn_status s = encode_node(a, plan, node, id, linked ? ref_id : NULL);
     if (s == PN_OK && linked) s = plan_ref(a, ref_id, metadata, &a->entries[a->len].ref);
     Py_DECREF(metadata);
     Py_XDECREF(ref_id);
@@ -580,6 +613,84 @@ static PyObject *entry_get(PyObject *module, PyObject *args, const char *format,
 
 static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(module, args, "OOO:doc_get", pn_py_node_shares); }
 
+/* ---- nodes ---- */
+
+/* A node straight from its text. NULL without an exception: not this way. */
+static PyObject *fast_node(pn_module_state *state, const pn_cell *cell)
+{
+    PyObject *node = NULL;
+    pn_status s = pn_node_decode_cell(state->node_readers, cell, &node);
+    return s == PN_OK ? node : NULL;
+}
+
+static PyObject *doc_node(PyObject *module, PyObject *args)
+{
+    PyObject *table, *name, *key;
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!PyArg_ParseTuple(args, "OOO:doc_node", &table, &name, &key)) return NULL;
+    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    if (cell == NULL) Py_RETURN_NONE;
+    pn_module_state *state = pn_state_of(module);
+    pn_node_readers_recheck(state->node_readers);
+    PyObject *node = fast_node(state, cell);
+    return node != NULL || PyErr_Occurred() ? node : Py_NewRef(Py_NotImplemented);
+}
+
+typedef struct {
+    PyObject *module, *table, *name, *get;
+    int raise_error, gc;
+} node_batch;
+
+/* get(id), which is Python code: anything may have changed afterwards. */
+static PyObject *general_node(node_batch *b, PyObject *id)
+{
+    pn_gc_resume(b->gc);
+    PyObject *node = PyObject_CallOneArg(b->get, id);
+    b->gc = pn_gc_pause();
+    pn_node_readers_recheck(pn_state_of(b->module)->node_readers);
+    return node;
+}
+
+static PyObject *batch_node(node_batch *b, PyObject *id)
+{
+    pn_coll *coll;
+    pn_cell *cell = NULL;
+    PyObject *node = NULL;
+    if (find_cell(b->module, b->table, b->name, id, &coll, &cell) && cell != NULL)
+        node = fast_node(pn_state_of(b->module), cell);
+    return node != NULL || PyErr_Occurred() ? node : general_node(b, id);
+}
+
+/* Appends what the peer's loop would: when absent ones are no error, only what is true. */
+static int batch_append(node_batch *b, PyObject *list, PyObject *id)
+{
+    PyObject *node = batch_node(b, id);
+    if (node == NULL) return -1;
+    int keep = b->raise_error || node != Py_None, failed = 0;
+    if (keep) failed = PyList_Append(list, node);
+    Py_DECREF(node);
+    return failed;
+}
+
+static PyObject *doc_nodes(PyObject *module, PyObject *args)
+{
+    node_batch b = {.module = module};
+    PyObject *ids;
+    if (!PyArg_ParseTuple(args, "OOO!Op:doc_nodes", &b.table, &b.name, &PyList_Type, &ids, &b.get, &b.raise_error))
+        return NULL;
+    PyObject *list = PyList_New(0);
+    pn_node_readers_recheck(pn_state_of(module)->node_readers);
+    b.gc = pn_gc_pause();
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
+        PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, i));
+        if (batch_append(&b, list, id) < 0) Py_CLEAR(list);
+        Py_DECREF(id);
+    }
+    pn_gc_resume(b.gc);
+    return list;
+}
+
 static PyObject *struct_get(PyObject *module, PyObject *args)
 {
     return entry_get(module, args, "OOO:struct_get", struct_shares);
@@ -729,6 +840,9 @@ static PyMethodDef functions[] = {
      "doc_add(table, nodes, metadata, refs, docs, allow_update, store_text) -> bool: False: take the peer's way."},
     {"doc_delete", doc_delete, METH_VARARGS, "doc_delete(table, nodes, metadata, refs, id) -> bool | NotImplemented"},
     {"doc_get", doc_get, METH_VARARGS, "doc_get(table, nodes, id) -> dict | None | NotImplemented"},
+    {"doc_node", doc_node, METH_VARARGS, "doc_node(table, nodes, id) -> node | None | NotImplemented"},
+    {"doc_nodes", doc_nodes, METH_VARARGS,
+     "doc_nodes(table, nodes, ids, get, raise_error) -> list: get(id) is asked for what has no fast way."},
     {"struct_get", struct_get, METH_VARARGS, "struct_get(table, collection, id) -> dict | None | NotImplemented"},
     {"doc_meta", doc_meta, METH_VARARGS, "doc_meta(table, metadata, id, member) -> value | None | NotImplemented"},
     {"doc_set_hash", doc_set_hash, METH_VARARGS, "doc_set_hash(table, metadata, id, hash) -> bool"},

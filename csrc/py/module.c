@@ -1,5 +1,6 @@
 /* module.c: the extension module pannier._core: its state, and nothing else. */
 #include "py/module.h"
+#include "py/node_decode.h"
 
 #include "codec/number.h"
 
@@ -34,9 +35,9 @@ static int module_exec(PyObject *module)
     if (PyModule_AddStringConstant(module, "number_backend", pn_number_backend()) < 0) return -1;
 
     int (*const parts[])(PyObject *) = {
-        pn_py_add_text,     pn_py_add_json,    pn_py_add_kv,     pn_py_add_nodes, pn_py_add_docs,
-        pn_py_add_snapshot, pn_py_add_structs, pn_py_add_vector, pn_py_add_graph, pn_py_add_files,
-        pn_py_add_registry,
+        pn_py_add_text,        pn_py_add_json, pn_py_add_kv,       pn_py_add_nodes,
+        pn_py_add_node_decode, pn_py_add_docs, pn_py_add_snapshot, pn_py_add_structs,
+        pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i](module) < 0) return -1;
@@ -56,7 +57,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->errors);
     Py_VISIT(state->node_plans);
     Py_VISIT(state->node_types);
-    return 0;
+    Py_VISIT(state->node_names);
+    return pn_node_readers_traverse(state->node_readers, visit, arg);
 }
 
 static int module_clear(PyObject *module)
@@ -72,6 +74,10 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->errors);
     Py_CLEAR(state->node_plans);
     Py_CLEAR(state->node_types);
+    Py_CLEAR(state->node_names);
+    pn_node_readers *readers = state->node_readers;
+    state->node_readers = NULL;
+    pn_node_readers_free(readers);
     return 0;
 }
 

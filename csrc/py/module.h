@@ -12,6 +12,8 @@
 
 #include "base/blob.h"
 
+typedef struct pn_node_readers pn_node_readers; /* node_decode.h */
+
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
     PyTypeObject *vector_type;
@@ -23,6 +25,8 @@ typedef struct pn_module_state {
     PyObject *errors;      /* the module pannier.errors */
     PyObject *node_plans;  /* {node class: plan}, see node_encode.h */
     PyObject *node_types;  /* the peer's helper classes, see node_encode.h */
+    PyObject *node_names;  /* interned names, see node_encode.h */
+    pn_node_readers *node_readers;
 } pn_module_state;
 
 extern struct PyModuleDef pn_module_def;
@@ -43,6 +47,7 @@ static inline pn_module_state *pn_state_of_type(PyTypeObject *type)
 int pn_py_add_json(PyObject *module);     /* json_decode.c: encode and decode, for tests */
 int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
 int pn_py_add_nodes(PyObject *module);    /* node_encode.c: node objects to text */
+int pn_py_add_node_decode(PyObject *module); /* node_decode.c: text to node objects */
 int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
 int pn_py_add_snapshot(PyObject *module); /* snapshot_type.c: Snapshot */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */

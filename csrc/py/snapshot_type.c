@@ -7,6 +7,7 @@
  * when the peer builds all nodes at once.
  */
 #include "py/kv_type.h"
+#include "py/node_decode.h"
 
 typedef struct {
     PyObject_HEAD
@@ -93,14 +94,34 @@ static pn_cell *same_cell(snapshot_object *self, pn_module_state *state, Py_ssiz
     return cell != NULL && cell->kind == PN_CELL_JSON && cell->span.ptr == self->cells[i].span.ptr ? cell : NULL;
 }
 
+static pn_cell *entry_at(snapshot_object *self, PyObject *arg)
+{
+    Py_ssize_t i = PyLong_AsSsize_t(arg);
+    if (i == -1 && PyErr_Occurred()) return NULL;
+    if (i >= 0 && (size_t)i < self->len) return &self->cells[i];
+    PyErr_Format(PyExc_IndexError, "no entry %zd", i);
+    return NULL;
+}
+
+/* The i-th entry's node, where it can be built straight from the text. */
+static PyObject *snapshot_node(PyObject *op, PyObject *arg)
+{
+    pn_cell *cell = entry_at((snapshot_object *)op, arg);
+    pn_module_state *state = cell ? pn_state_of_type(Py_TYPE(op)) : NULL;
+    if (state == NULL) return NULL;
+    PyObject *node = NULL;
+    pn_node_readers_recheck(state->node_readers);
+    pn_status s = pn_node_decode_cell(state->node_readers, cell, &node);
+    return s == PN_ERR_UNSUPPORTED ? Py_NewRef(Py_None) : node;
+}
+
 static PyObject *snapshot_value(PyObject *op, PyObject *arg)
 {
     snapshot_object *self = (snapshot_object *)op;
-    Py_ssize_t i = PyLong_AsSsize_t(arg);
-    if (i == -1 && PyErr_Occurred()) return NULL;
-    if (i < 0 || (size_t)i >= self->len) return PyErr_Format(PyExc_IndexError, "no entry %zd", i);
+    pn_cell *mine = entry_at(self, arg);
+    if (mine == NULL) return NULL;
+    Py_ssize_t i = mine - self->cells;
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    pn_cell *mine = &self->cells[i];
     PyObject *value = pn_py_cell_value(mine);
     if (value == NULL || mine->kind == PN_CELL_LIVE || !pn_py_node_shares(value)) return value;
     pn_cell *cell = state ? same_cell(self, state, i) : NULL;
@@ -169,6 +190,7 @@ static void snapshot_dealloc(PyObject *op)
 
 static PyMethodDef snapshot_methods[] = {
     {"value", snapshot_value, METH_O, "value(i): the i-th value."},
+    {"node", snapshot_node, METH_O, "node(i): the node of the i-th value, or None: build it from the value."},
     {"keys", snapshot_keys, METH_NOARGS, "The list of keys; do not change it."},
     {"live", snapshot_live, METH_NOARGS, "Indices of the entries that were live."},
     {NULL, NULL, 0, NULL},

@@ -9,6 +9,7 @@ LlamaIndex's own way.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from typing import Any, Dict, Iterator, List, Tuple, Type
@@ -17,6 +18,13 @@ from pannier import _core
 
 _PLAIN, _RELATIONSHIPS, _RESOURCE, _NONE = range(4)
 _TAIL_NONE, _TAIL_TEXT = range(2)
+_HASH_PROPERTY, _HASH_TEXT = range(2)
+
+# What runs when the peer turns a node into its entry.
+_DUMPING = (
+    "to_dict", "dict", "model_dump", "custom_model_dump", "_serialize_obj", "class_name", "get_type", "hash", "node_id",
+    "ref_doc_id", "source_node", "__getattribute__", "__pydantic_serializer__",
+)  # fmt: skip
 
 _lock = threading.Lock()
 _ready = False
@@ -36,11 +44,17 @@ def ensure_plans() -> None:
 def _install_plans() -> None:
     from llama_index.core import schema
 
+    from pannier import _nodereader
+
+    readers = _nodereader.readers()
+    if readers is not None:
+        _core.set_node_readers(readers)
+
     resource = getattr(schema, "MediaResource", None)
     types = (schema.NodeRelationship, schema.RelatedNodeInfo, schema.ObjectType, resource, schema.NodeRelationship.SOURCE)
-    plans = {cls: plan for cls in _classes(schema) for plan in [_plan(cls)] if plan is not None}
-    _core.set_node_plans(types, plans)
-    good = {cls: plan for cls, plan in plans.items() if all(_agrees(node) for node in _samples(schema, cls))}
+    _core.set_node_plans(types, {})
+    plans = {cls: _plan(cls) for cls in _classes(schema) if _nodereader.known_code(cls, _DUMPING)}
+    good = {cls: plan for cls, plan in plans.items() if all(_agrees(node, plan) for node in _samples(schema, cls))}
     _core.set_node_plans(types, good)
 
 
@@ -63,16 +77,52 @@ def _plan(cls: Type[Any]) -> Any:
             kinds.append(_NONE)
         else:
             kinds.append(_PLAIN)
+    openings = tuple(f'{"{" if i == 0 else ", "}{json.dumps(name)}: '.encode() for i, name in enumerate(names))
+    openings = (b'{"__data__": ' + openings[0], *openings[1:])
+    closing = f', "class_name": {json.dumps(cls.class_name())}'
     tail = _TAIL_TEXT if cls.__name__ == "Document" and "text_resource" in names else _TAIL_NONE
-    type_text = str(getattr(cls.get_type(), "value", cls.get_type()))
-    return (type_text, cls.class_name(), tuple(names), bytes(kinds), tail)
+    if tail == _TAIL_TEXT:
+        closing += ', "text": '
+    end = f'}}, "__type__": {json.dumps(cls.get_type())}}}'
+    return (tuple(names), bytes(kinds), openings, closing.encode(), tail, end.encode(), _hash(cls), tuple(_watched(cls)))
 
 
-def _agrees(node: Any) -> bool:
+def _hash(cls: Type[Any]) -> int:
+    from llama_index.core import schema
+
+    return _HASH_TEXT if cls.hash is schema.TextNode.__dict__["hash"] and _text_hash_is_known() else _HASH_PROPERTY
+
+
+def _text_hash_is_known() -> bool:
+    """Whether TextNode's hash is that of its text and its metadata, printed as a dict."""
+    from llama_index.core import schema
+
+    for text, metadata in (("", {}), ("a\ud800é", {"k": [1.5, None, "\udc00"], "é": {"x": 10**20}})):
+        node = schema.TextNode(text=text, metadata=metadata)
+        if node.hash != hashlib.sha256((text + str(metadata)).encode("utf-8", "surrogatepass")).hexdigest():
+            return False
+    return True
+
+
+def _watched(cls: Type[Any]) -> List[Tuple[Any, ...]]:
+    """What the peer's doc_to_json and hash look at."""
+    from llama_index.core import schema
+    from llama_index.core.storage.docstore import keyval_docstore, utils
+
+    from pannier import _nodereader
+
+    entries = _nodereader.watch(_nodereader.peer_classes(cls), _DUMPING)
+    entries += _nodereader.watch([keyval_docstore, utils], ["doc_to_json"])
+    entries += _nodereader.watch([schema], ["sha256"])
+    parts = [schema.RelatedNodeInfo, getattr(schema, "MediaResource", None)]
+    return entries + _nodereader.watch([p for p in parts if p is not None], ["__pydantic_serializer__", "class_name"])
+
+
+def _agrees(node: Any, plan: Any) -> bool:
     from llama_index.core.storage.docstore.utils import doc_to_json
 
     try:
-        text = _core.encode_node(node)
+        text = _core.encode_node(node, plan)
         return text is None or bytes(text) == json.dumps(doc_to_json(node)).encode()
     except Exception:
         return False

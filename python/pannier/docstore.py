@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import fsspec
 from llama_index.core.schema import BaseNode
+from llama_index.core.storage.docstore import keyval_docstore
 from llama_index.core.storage.docstore.keyval_docstore import KVDocumentStore as PeerKVDocumentStore
 from llama_index.core.storage.docstore.simple_docstore import SimpleDocumentStore as PeerSimpleDocumentStore
 from llama_index.core.storage.docstore.types import (
@@ -16,7 +17,6 @@ from llama_index.core.storage.docstore.types import (
     DEFAULT_PERSIST_PATH,
     RefDocInfo,
 )
-from llama_index.core.storage.docstore.utils import json_to_doc
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, BaseKVStore
 from llama_index.core.utils import concat_dirs
 
@@ -24,6 +24,10 @@ from pannier import _core, _files
 from pannier._nodeplan import ensure_plans
 from pannier._views import LiveMapping, checked_iter
 from pannier.kvstore import SimpleKVStore
+
+
+def _json_to_doc(entry: Any) -> BaseNode:
+    return keyval_docstore.json_to_doc(entry)  # looked up there: a caller may have replaced it
 
 
 class LazyDocs(LiveMapping):
@@ -42,12 +46,15 @@ class LazyDocs(LiveMapping):
         # id -> index of an entry that is not built yet, or the node
         self._slots: Dict[str, Any] = dict(zip(keys, range(len(keys))))
         for i in snapshot.live():
-            self._slots[keys[i]] = json_to_doc(snapshot.value(i))
+            self._slots[keys[i]] = _json_to_doc(snapshot.value(i))
 
     def __getitem__(self, key: str) -> BaseNode:
         slot = self._slots[key]
         if type(slot) is int:
-            slot = self._slots[key] = json_to_doc(self._snapshot.value(slot))
+            node = self._snapshot.node(slot)
+            if node is None:
+                node = _json_to_doc(self._snapshot.value(slot))
+            slot = self._slots[key] = node
         return slot
 
     def __setitem__(self, key: str, node: Any) -> None:
@@ -92,6 +99,7 @@ class _DocumentStoreMethods:
             A snapshot that builds each node on first access (:class:`LazyDocs`).
         """
         if self._fast():
+            ensure_plans()
             snapshot = _core.doc_snapshot(self._kvstore, self._node_collection)
             if snapshot is not None:
                 return LazyDocs(snapshot)
@@ -144,11 +152,14 @@ class _DocumentStoreMethods:
             ValueError: "doc_id X not found." unless ``raise_error`` is False (then None).
         """
         if self._fast():
-            entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
-            if entry is None and not raise_error:
-                return None
-            if entry is not None and entry is not NotImplemented:
-                return json_to_doc(entry)
+            found = _core.doc_node(self._kvstore, self._node_collection, doc_id)
+            if found is NotImplemented:
+                ensure_plans()
+                entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
+                if entry is not None and entry is not NotImplemented:
+                    return _json_to_doc(entry)
+            elif found is not None or not raise_error:
+                return found
         return super().get_document(doc_id, raise_error)  # type: ignore[misc]
 
     async def aget_document(self, doc_id: str, raise_error: bool = True) -> Optional[BaseNode]:
@@ -156,6 +167,57 @@ class _DocumentStoreMethods:
         if self._fast():
             return self.get_document(doc_id, raise_error)
         return await super().aget_document(doc_id, raise_error)  # type: ignore[misc]
+
+    def _reads_as_written(self, *names: str) -> bool:
+        """Whether these methods, which the peer calls from the one at hand, are still ours:
+        neither replaced on this object nor on the class."""
+        cls = type(self)
+        return all(
+            name not in self.__dict__ and getattr(cls, name) is getattr(_DocumentStoreMethods, name) for name in names
+        )
+
+    def get_node(self, node_id: str, raise_error: bool = True) -> Optional[BaseNode]:
+        """The node with that id.
+
+        Raises:
+            ValueError: "doc_id X not found." unless ``raise_error`` is False (then None);
+                what stands there is no node.
+        """
+        if self._fast() and self._reads_as_written("get_document"):
+            node = _core.doc_node(self._kvstore, self._node_collection, node_id)
+            if node is not None and node is not NotImplemented:
+                return node
+        return super().get_node(node_id, raise_error)  # type: ignore[misc]
+
+    async def aget_node(self, node_id: str, raise_error: bool = True) -> Optional[BaseNode]:
+        """As :meth:`get_node`."""
+        if self._fast() and self._reads_as_written("get_node", "aget_document"):
+            return self.get_node(node_id, raise_error)
+        return await super().aget_node(node_id, raise_error)  # type: ignore[misc]
+
+    def get_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
+        """The nodes with those ids, in that order.
+
+        Raises:
+            ValueError: "doc_id X not found." unless ``raise_error`` is False: then there
+                are only those that exist.
+        """
+        if self._fast() and type(node_ids) is list and self._reads_as_written("get_node", "get_document"):
+            ensure_plans()
+            return _core.doc_nodes(
+                self._kvstore,
+                self._node_collection,
+                node_ids,
+                lambda node_id: self.get_node(node_id=node_id, raise_error=raise_error),
+                raise_error,
+            )
+        return super().get_nodes(node_ids, raise_error)  # type: ignore[misc]
+
+    async def aget_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
+        """As :meth:`get_nodes`."""
+        if self._fast() and self._reads_as_written("get_nodes", "aget_node", "aget_document"):
+            return self.get_nodes(node_ids, raise_error)
+        return await super().aget_nodes(node_ids, raise_error)  # type: ignore[misc]
 
     def document_exists(self, doc_id: str) -> bool:
         """Whether there is a node with that id."""
