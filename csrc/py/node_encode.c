@@ -218,13 +218,8 @@ static pn_status hash_str(pn_sha256 *hash, PyObject *str)
     return PN_OK;
 }
 
-pn_status pn_node_put_hash(pn_module_state *state, PyObject *plan, PyObject *node, pn_buf *out)
+static pn_status put_text_hash(PyObject *text, PyObject *metadata, pn_buf *out)
 {
-    PN_FAIL_IF(PyLong_AsLong(PyTuple_GET_ITEM(plan, HASH)) != PN_NODE_HASH_TEXT, PN_ERR_UNSUPPORTED);
-    PyObject *dict = instance_dict(node);
-    PyObject *text = member(state, dict, PN_NAME_TEXT), *metadata = member(state, dict, PN_NAME_METADATA);
-    PN_FAIL_IF(text == NULL || !PyUnicode_CheckExact(text), PN_ERR_UNSUPPORTED);
-    PN_FAIL_IF(metadata == NULL || !PyDict_CheckExact(metadata), PN_ERR_UNSUPPORTED);
     PyObject *repr = PyObject_Repr(metadata);
     PN_FAIL_IF(repr == NULL, PN_ERR_CALLBACK);
     pn_sha256 hash;
@@ -237,6 +232,21 @@ pn_status pn_node_put_hash(pn_module_state *state, PyObject *plan, PyObject *nod
     pn_sha256_hex(&hash, (char *)out->data + out->len);
     out->len += 64;
     return PN_OK;
+}
+
+pn_status pn_node_put_hash(pn_module_state *state, PyObject *plan, PyObject *node, pn_buf *out)
+{
+    PN_FAIL_IF(PyLong_AsLong(PyTuple_GET_ITEM(plan, HASH)) != PN_NODE_HASH_TEXT, PN_ERR_UNSUPPORTED);
+    PyObject *dict = instance_dict(node);
+    PyObject *text = member(state, dict, PN_NAME_TEXT), *metadata = member(state, dict, PN_NAME_METADATA);
+    PN_FAIL_IF(text == NULL || !PyUnicode_CheckExact(text), PN_ERR_UNSUPPORTED);
+    PN_FAIL_IF(metadata == NULL || !PyDict_CheckExact(metadata), PN_ERR_UNSUPPORTED);
+    Py_INCREF(text); /* a collection in between may run anything */
+    Py_INCREF(metadata);
+    pn_status s = put_text_hash(text, metadata, out);
+    Py_DECREF(metadata);
+    Py_DECREF(text);
+    return s;
 }
 
 /* ---- functions ---- */
