@@ -11,6 +11,7 @@ for data that the caller made, LlamaIndex's own methods do the work.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -360,7 +361,6 @@ def _dot_agrees() -> bool:
 
 # Its place and its rules changed with the releases: 0.12 has it under another name.
 _BUILD_FILTER: Any = getattr(peer, "build_metadata_filter_fn", getattr(peer, "_build_metadata_filter_fn", None))
-_rules_checked: Optional[bool] = None
 
 _PROBES: Tuple[Tuple[str, Any, str, bool], ...] = (
     ("none", 1, "!=", True),
@@ -376,24 +376,22 @@ _PROBES: Tuple[Tuple[str, Any, str, bool], ...] = (
 )
 
 
+@functools.cache
 def _filters_as_known() -> bool:
-    """Whether the installed LlamaIndex filters by the rules that the core knows; checked once."""
-    global _rules_checked
-    if _rules_checked is None:
-        metadata = {"text": "xAby", "list": ["x"]}
+    """Whether the installed LlamaIndex filters by the rules that the core knows."""
+    metadata = {"text": "xAby", "list": ["x"]}
 
-        def match(filters: List[MetadataFilter], condition: Any) -> bool:
-            return _BUILD_FILTER(lambda _: metadata, MetadataFilters(filters=filters, condition=condition))("id")
+    def match(filters: List[MetadataFilter], condition: Any) -> bool:
+        return _BUILD_FILTER(lambda _: metadata, MetadataFilters(filters=filters, condition=condition))("id")
 
-        try:
-            one = [MetadataFilter(key="text", value="no", operator="==")]
-            _rules_checked = match(one, "not") and not match(one, None) and all(
-                match([MetadataFilter(key=key, value=value, operator=operator)], "and") is want
-                for key, value, operator, want in _PROBES
-            )
-        except Exception:
-            _rules_checked = False
-    return _rules_checked
+    try:
+        one = [MetadataFilter(key="text", value="no", operator="==")]
+        return match(one, "not") and not match(one, None) and all(
+            match([MetadataFilter(key=key, value=value, operator=operator)], "and") is want
+            for key, value, operator, want in _PROBES
+        )
+    except Exception:
+        return False
 
 
 def _matching(table: Any, node_ids: Optional[Tuple[str, ...]], match: Callable[[str], bool]) -> Tuple[str, ...]:
@@ -451,7 +449,16 @@ def _mmr_threshold(query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Any:
     threshold = kwargs.get("mmr_threshold")
     if threshold is None:
         return 0.5
-    return float(threshold) if type(threshold) in (float, int) else _NOT_PLAIN
+    if type(threshold) not in (float, int):
+        return _NOT_PLAIN
+    return float(threshold) if threshold or _zero_counts() else 0.5
+
+
+@functools.cache
+def _zero_counts() -> bool:
+    """Whether the installed LlamaIndex takes a threshold of 0 as 0; before 0.14 it is the default."""
+    scores, _ = _MMR([1.0, 0.0], [[1.0, 0.0]], similarity_top_k=1, embedding_ids=["a"], mmr_threshold=0)
+    return bool(scores[0] == 0)
 
 
 def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[Tuple[list, list]]:
@@ -591,7 +598,12 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         table, ids = self._table(), _id_tuple(node_ids)
         specs, condition = _filter_specs(filters)
         fast = table is not None and ids is not _NOT_PLAIN and specs is not _NOT_PLAIN
-        fast = fast and (specs is None or _filters_as_known())
+        if fast and specs is not None and _BUILD_FILTER is not None and not _filters_as_known():
+            try:
+                ids = _matching(table, ids, _BUILD_FILTER(lambda node_id: table.peek(METAS, node_id), filters))
+                specs = None
+            except Exception:
+                fast = False  # LlamaIndex deletes until it comes to what raises
         if not fast or not table.delete_matching(ids, specs, condition):
             super().delete_nodes(node_ids, filters, **delete_kwargs)
 
