@@ -36,6 +36,9 @@ class Finalized:
 
 spare = [[[] for _ in range(3000)], [{} for _ in range(3000)]]  # empties the free lists
 
+gc.collect()
+gc.freeze()  # a collection then looks only at what the script made
+
 def collect_during(make, operate, most=30):
     for n in range(1, most):
         thing, change = make()
