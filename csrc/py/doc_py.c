@@ -639,7 +639,7 @@ static PyObject *doc_node(PyObject *module, PyObject *args)
 
 typedef struct {
     PyObject *module, *table, *name, *get;
-    int raise_error, gc;
+    int gc;
 } node_batch;
 
 /* get(id), which is Python code: anything may have changed afterwards. */
@@ -652,43 +652,39 @@ static PyObject *general_node(node_batch *b, PyObject *id)
     return node;
 }
 
+/* The node of an id that is there; NULL without an exception for any other id. */
 static PyObject *batch_node(node_batch *b, PyObject *id)
 {
     pn_coll *coll;
     pn_cell *cell = NULL;
-    PyObject *node = NULL;
-    if (find_cell(b->module, b->table, b->name, id, &coll, &cell) && cell != NULL)
-        node = fast_node(pn_state_of(b->module), cell);
+    if (!find_cell(b->module, b->table, b->name, id, &coll, &cell) || cell == NULL) return NULL;
+    PyObject *node = fast_node(pn_state_of(b->module), cell);
     return node != NULL || PyErr_Occurred() ? node : general_node(b, id);
 }
 
-/* Appends what the peer's loop would: when absent ones are no error, only what is true. */
-static int batch_append(node_batch *b, PyObject *list, PyObject *id)
+static PyObject *batch_nodes(node_batch *b, PyObject *ids)
 {
-    PyObject *node = batch_node(b, id);
-    if (node == NULL) return -1;
-    int keep = b->raise_error || node != Py_None, failed = 0;
-    if (keep) failed = PyList_Append(list, node);
-    Py_DECREF(node);
-    return failed;
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
+        PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, i));
+        PyObject *node = batch_node(b, id);
+        if (node == NULL || PyList_Append(list, node) < 0) Py_CLEAR(list);
+        Py_XDECREF(node);
+        Py_DECREF(id);
+    }
+    return list;
 }
 
 static PyObject *doc_nodes(PyObject *module, PyObject *args)
 {
     node_batch b = {.module = module};
     PyObject *ids;
-    if (!PyArg_ParseTuple(args, "OOO!Op:doc_nodes", &b.table, &b.name, &PyList_Type, &ids, &b.get, &b.raise_error))
-        return NULL;
-    PyObject *list = PyList_New(0);
+    if (!PyArg_ParseTuple(args, "OOO!O:doc_nodes", &b.table, &b.name, &PyList_Type, &ids, &b.get)) return NULL;
     pn_node_readers_recheck(pn_state_of(module)->node_readers);
     b.gc = pn_gc_pause();
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
-        PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, i));
-        if (batch_append(&b, list, id) < 0) Py_CLEAR(list);
-        Py_DECREF(id);
-    }
+    PyObject *list = batch_nodes(&b, ids);
     pn_gc_resume(b.gc);
-    return list;
+    return list != NULL || PyErr_Occurred() ? list : Py_NewRef(Py_NotImplemented);
 }
 
 static PyObject *struct_get(PyObject *module, PyObject *args)
@@ -842,7 +838,7 @@ static PyMethodDef functions[] = {
     {"doc_get", doc_get, METH_VARARGS, "doc_get(table, nodes, id) -> dict | None | NotImplemented"},
     {"doc_node", doc_node, METH_VARARGS, "doc_node(table, nodes, id) -> node | None | NotImplemented"},
     {"doc_nodes", doc_nodes, METH_VARARGS,
-     "doc_nodes(table, nodes, ids, get, raise_error) -> list: get(id) is asked for what has no fast way."},
+     "doc_nodes(table, nodes, ids, get) -> list | NotImplemented: get(id) is asked for what has no fast way."},
     {"struct_get", struct_get, METH_VARARGS, "struct_get(table, collection, id) -> dict | None | NotImplemented"},
     {"doc_meta", doc_meta, METH_VARARGS, "doc_meta(table, metadata, id, member) -> value | None | NotImplemented"},
     {"doc_set_hash", doc_set_hash, METH_VARARGS, "doc_set_hash(table, metadata, id, hash) -> bool"},

@@ -364,9 +364,19 @@ static PyObject *instance(const pn_node_model *m, PyObject *dict, PyObject *set)
     return object;
 }
 
+/* pydantic looks for a field under its alias first, and that may be another field's name. */
+static void follow_aliases(const pn_node_model *m, values_of values)
+{
+    for (Py_ssize_t i = 0; i < m->count; i++) {
+        PyObject *value = m->aliases[i] ? values[(uint8_t)m->aliases[i] - 1] : NULL;
+        if (value != NULL) Py_XSETREF(values[i], Py_NewRef(value));
+    }
+}
+
 static pn_status make_instance(const pn_node_model *m, values_of values, PyObject **out)
 {
     bool all;
+    follow_aliases(m, values);
     PyObject *dict = PyDict_Copy(m->defaults);
     PN_FAIL_IF(dict == NULL, PN_ERR_CALLBACK);
     pn_status s = fill_instance(m, values, dict, &all);

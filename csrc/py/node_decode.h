@@ -9,13 +9,14 @@
  *     set_node_readers((relationships, model of RelatedNodeInfo, of MediaResource or None,
  *                       (reader, ...)))
  *     relationships = {text: (NodeRelationship member, its hash)}
- *     model   = (class, field names, field kinds, absent kinds, defaults, full set,
+ *     model   = (class, field names, field kinds, absent kinds, aliases, defaults, full set,
  *                descriptor of __pydantic_fields_set__, of __pydantic_extra__ or None,
  *                of __pydantic_private__ or None)
  *     reader  = (type text, class name or None, model, flags, watch)
  *
  * field kinds: bytes, one pn_read_kind a field. absent kinds: bytes, one pn_absent_kind a
- * field. defaults: a dict of all fields in their order. full set: the set of all names, a copy
+ * field. aliases: bytes, 1 + the index of the field whose key a field takes its value from
+ * when that is there, or 0. defaults: a dict of all fields in their order. full set: the set of all names, a copy
  * of which has the order of one that they are added to; else None.
  * A descriptor is there when instances hold None in that slot.
  *

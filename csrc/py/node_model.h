@@ -49,7 +49,7 @@ typedef struct {
     PyObject *full_set; /* may be NULL */
     PyObject *set_slot, *extra_slot, *private_slot; /* descriptors; the last two may be NULL */
     Py_ssize_t count;
-    const char *kinds, *absent;
+    const char *kinds, *absent, *aliases;
     pn_bytes text[PN_MODEL_MAX]; /* the names */
     struct {
         uint8_t len;

@@ -40,16 +40,18 @@ static bool slot_ok(PyObject **descriptor)
 
 static bool take_model(PyObject *tuple, pn_node_model *m)
 {
-    Py_ssize_t kinds, absent;
+    Py_ssize_t kinds, absent, aliases;
     if (!PyTuple_CheckExact(tuple)) return bad("model");
-    if (!PyArg_ParseTuple(tuple, "O!O!y#y#O!OOOO", &PyType_Type, &m->type, &PyTuple_Type, &m->names, &m->kinds, &kinds,
-                          &m->absent, &absent, &PyDict_Type, &m->defaults, &m->full_set, &m->set_slot, &m->extra_slot,
+    if (!PyArg_ParseTuple(tuple, "O!O!y#y#y#O!OOOO", &PyType_Type, &m->type, &PyTuple_Type, &m->names, &m->kinds, &kinds,
+                          &m->absent, &absent, &m->aliases, &aliases, &PyDict_Type, &m->defaults, &m->full_set, &m->set_slot, &m->extra_slot,
                           &m->private_slot))
         return false;
     if (!take_names(m)) return false;
     if (m->full_set == Py_None) m->full_set = NULL;
     if (m->full_set != NULL && !PySet_Check(m->full_set)) return bad("full set");
-    if (kinds != m->count || absent != m->count) return bad("sizes");
+    if (kinds != m->count || absent != m->count || aliases != m->count) return bad("sizes");
+    for (Py_ssize_t i = 0; i < m->count; i++)
+        if ((uint8_t)m->aliases[i] > m->count) return bad("aliases");
     if (m->type->tp_alloc != PyType_GenericAlloc || m->type->tp_itemsize != 0) return bad("class");
     if (!slot_ok(&m->set_slot) || !slot_ok(&m->extra_slot) || !slot_ok(&m->private_slot)) return bad("slots");
     return m->set_slot != NULL || bad("slots");

@@ -134,7 +134,8 @@ def _model(cls: Type[Any]) -> Optional[Tuple[Any, ...]]:
     if list(set(full)) != list(full):
         full = None  # pydantic adds one by one; a copy of a set may have another order
     slots = [BaseModel.__dict__.get(f"__pydantic_{s}__") for s in ("fields_set", "extra", "private")]
-    return (cls, names, bytes(kinds), absent, defaults, full, *slots)  # type: ignore[arg-type]
+    aliases = bytes(_alias(cls, names, name) for name in names)
+    return (cls, names, bytes(kinds), absent, aliases, defaults, full, *slots)  # type: ignore[arg-type]
 
 
 def _known_validators(cls: Type[Any]) -> bool:
@@ -172,6 +173,12 @@ def _kind(cls: Type[Any], name: str) -> Optional[int]:
         if info.annotation == annotation:
             return kind
     return None
+
+
+def _alias(cls: Type[Any], names: Tuple[str, ...], name: str) -> int:
+    """Until 0.13 the alias of ``metadata_separator`` is also the name of a field."""
+    alias = cls.model_fields[name].validation_alias
+    return names.index(alias) + 1 if alias in names and alias != name else 0
 
 
 def _absent(cls: Type[Any], name: str) -> int:

@@ -204,13 +204,10 @@ class _DocumentStoreMethods:
         """
         if self._fast() and type(node_ids) is list and self._reads_as_written("get_node", "get_document"):
             ensure_plans()
-            return _core.doc_nodes(
-                self._kvstore,
-                self._node_collection,
-                node_ids,
-                lambda node_id: self.get_node(node_id=node_id, raise_error=raise_error),
-                raise_error,
-            )
+            # What an absent id means depends on the release: the peer's own loop knows.
+            nodes = _core.doc_nodes(self._kvstore, self._node_collection, node_ids, self.get_node)
+            if nodes is not NotImplemented:
+                return nodes
         return super().get_nodes(node_ids, raise_error)  # type: ignore[misc]
 
     async def aget_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
