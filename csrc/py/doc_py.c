@@ -579,7 +579,7 @@ static PyObject *copy_of(PyObject *live)
 static PyObject *read_cell(pn_cell *cell, bool (*shares)(PyObject *), bool *live)
 {
     *live = false;
-    if (cell->kind == PN_CELL_JSON) {
+    if (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_STRUCT) {
         PyObject *value = pn_py_cell_value(cell);
         if (value == NULL || (PyDict_Check(value) && !shares(value))) return value;
         Py_DECREF(value);

@@ -12,6 +12,7 @@
 #include "py/kv_type.h"
 
 #include "store/refdoc.h"
+#include "store/structs.h"
 
 typedef struct {
     PyObject_HEAD
@@ -78,6 +79,18 @@ static PyObject *refdoc_dict(const pn_refdoc *r)
     return dict;
 }
 
+static PyObject *struct_dict(const pn_struct *s)
+{
+    pn_buf data;
+    pn_buf_init(&data, &pn_alloc_system);
+    pn_status status = pn_struct_write_data(s, &data);
+    PyObject *dict = status == PN_OK ? Py_BuildValue("{ss#ss#}", "__type__", s->type.data, (Py_ssize_t)s->type.len,
+                                                     "__data__", data.data, (Py_ssize_t)data.len)
+                                     : pn_py_raise(status, NULL, NULL);
+    pn_buf_clear(&data);
+    return dict;
+}
+
 /* The peer keeps an enum member under "__type__" until the value has been through a
  * file; a span that was made in this process remembers which enum by its tag. */
 static PyObject *restore_type(PyObject *value, uint8_t tag)
@@ -110,6 +123,7 @@ PyObject *pn_py_cell_value(const pn_cell *cell)
     case PN_CELL_JSON: return restore_type(pn_py_decode(pn_cell_span(cell)), cell->tag);
     case PN_CELL_MPACK: return decode_mpack(cell);
     case PN_CELL_REFDOC: return refdoc_dict(cell->refdoc);
+    case PN_CELL_STRUCT: return restore_type(struct_dict(cell->structure), cell->tag);
     case PN_CELL_EMPTY: break;
     }
     PyErr_SetString(PyExc_SystemError, "an empty cell has no value");

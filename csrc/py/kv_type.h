@@ -5,6 +5,7 @@
 #include "py/json_py.h"
 #include "py/module.h"
 #include "store/kv.h"
+#include "store/structs.h"
 
 /* The store behind a KVTable, or NULL (no exception) when the object is none or has
  * been surrendered to a plain dict: then the caller takes the peer's way. Borrowed;
@@ -30,6 +31,11 @@ enum { PN_TAG_NONE = 0, PN_TAG_NODE = 1, PN_TAG_STRUCT = 2 };
 
 /* Whether a node built from this docstore entry (a dict) would share a part of it. */
 bool pn_py_node_shares(PyObject *entry);
+
+/* Whether a native struct is of that type and has just these fields. */
+bool pn_py_struct_fits(const pn_struct *s, PyObject *type, PyObject *names);
+
+int pn_py_add_struct_reading(PyObject *module); /* struct_read.c, for index_py.c */
 
 extern const pn_host pn_py_host;
 

@@ -5,6 +5,7 @@
 #include "codec/json_read.h"
 #include "codec/mpack.h"
 #include "store/refdoc.h"
+#include "store/structs.h"
 
 pn_cell pn_cell_json(pn_blob *blob, pn_bytes span, bool canonical)
 {
@@ -32,6 +33,7 @@ void pn_cell_release(pn_cell *cell, const pn_host *host)
     case PN_CELL_JSON:
     case PN_CELL_MPACK: pn_blob_unref(c.span.blob); break;
     case PN_CELL_REFDOC: pn_refdoc_free(c.refdoc, host); break;
+    case PN_CELL_STRUCT: pn_struct_free(c.structure, host); break;
     }
 }
 
@@ -44,6 +46,7 @@ pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_
                                : pn_json_canonicalize(pn_cell_span(cell), alloc, out);
     case PN_CELL_MPACK: return pn_mpack_to_json(pn_cell_span(cell), out, NULL);
     case PN_CELL_REFDOC: return pn_refdoc_write_json(cell->refdoc, host, out);
+    case PN_CELL_STRUCT: return pn_struct_write_json(cell->structure, out);
     case PN_CELL_EMPTY: break;
     }
     return PN_ERR_INVALID;

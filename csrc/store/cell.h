@@ -7,6 +7,7 @@
  *           defines it: only such text is written out as it stands.
  *   MPACK   a span of MessagePack inside a shared blob.
  *   REFDOC  a ref_doc_info in native form (refdoc.h).
+ *   STRUCT  an index struct in native form (structs.h).
  *
  * A cell owns what it points to. Moving a cell is copying the struct; the source
  * must then be forgotten. Releasing a LIVE cell may run the host's code, so it is
@@ -23,9 +24,11 @@ typedef enum pn_cell_kind {
     PN_CELL_JSON,
     PN_CELL_MPACK,
     PN_CELL_REFDOC,
+    PN_CELL_STRUCT,
 } pn_cell_kind;
 
 struct pn_refdoc;
+struct pn_struct;
 
 typedef struct pn_cell {
     uint8_t kind;
@@ -34,6 +37,7 @@ typedef struct pn_cell {
     union {
         void *live;
         struct pn_refdoc *refdoc;
+        struct pn_struct *structure;
         struct {
             pn_blob *blob;
             const uint8_t *ptr;

@@ -100,40 +100,55 @@ def _plan(cls: type) -> Optional[Tuple[str, Tuple[str, ...]]]:
         return plan
 
 
-_BUILDERS = {
-    "vector_store": (IndexDict, {"index_id", "summary", "nodes_dict", "doc_id_dict", "embeddings_dict"}),
-    "list": (IndexList, {"index_id", "summary", "nodes"}),
+# what the core rebuilds of each field (struct_read.c tells the notation)
+_SHAPES = {
+    "index_id": "s",
+    "summary": "o",
+    "nodes": "[s",
+    "nodes_dict": "{ss",
+    "doc_id_dict": "{s[s",
+    "embeddings_dict": "{s[f",
+    "embedding_dict": "{s[f",
+    "all_nodes": "{is",
+    "root_nodes": "{is",
+    "node_id_to_children_ids": "{s[s",
+    "table": "{s<s",
+    "rel_map": "{s[[s",
+    "summary_id_to_node_ids": "{s[s",
+    "node_id_to_summary_id": "{ss",
+    "doc_id_to_summary_id": "{ss",
 }
 
+_KINDS = {str(cls.get_type().value): cls for cls in _CLASSES}  # type: ignore[attr-defined]
 
-def _strings(values: Any) -> bool:
-    return all(type(v) is str for v in values)
+# class -> (field names, shapes), for classes whose structs the core rebuilds as from_json
+# does; filled, and checked against the installed class, on first use of each
+_readings: Dict[type, Optional[Tuple[Tuple[str, ...], Tuple[str, ...]]]] = {}
 
 
-def _build(entry: Dict[str, Any]) -> Any:
-    """The struct of an entry, as the peer's ``json_to_index_struct`` gives.
+def _check_reading(cls: Any, kind: str) -> Optional[Tuple[Tuple[str, ...], Tuple[str, ...]]]:
+    names = tuple(f.name for f in dataclasses.fields(cls))
+    text = _sample(cls).to_json()
+    store = SimpleKVStore()
+    store._load(json.dumps({"c": {"k": {"__type__": kind, "__data__": text}}}).encode())
+    shapes = tuple(_SHAPES[name] for name in names)
+    fields = _core.struct_fields(store, "c", "k", kind, names, shapes)
+    return (names, shapes) if fields is not None and cls(**fields) == cls.from_json(text) else None
 
-    The two structs that grow with the number of nodes are built without
-    dataclasses_json, which looks at the type of every item.
-    """
-    kind, text = entry.get("__type__"), entry.get("__data__")
-    known = _BUILDERS.get(kind) if isinstance(kind, str) and type(text) is str else None
-    if known is None or INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS.get(kind) is not known[0]:
-        return json_to_index_struct(entry)
-    data = json.loads(text)
-    cls, names = known
+
+def _reading(kind: str) -> Optional[Tuple[Any, Tuple[str, ...], Tuple[str, ...]]]:
+    cls = _KINDS.get(kind)
+    if cls is None or INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS.get(kind) is not cls:  # type: ignore[call-overload]
+        return None
     if getattr(cls.from_json, "__func__", None) is not _FROM_JSON:
-        return json_to_index_struct(entry)
-    if type(data) is not dict or data.keys() != names or type(data["index_id"]) is not str:
-        return json_to_index_struct(entry)
-    if data["summary"] is not None and type(data["summary"]) is not str:
-        return json_to_index_struct(entry)
-    if cls is IndexDict:
-        plain = type(data["nodes_dict"]) is dict and _strings(data["nodes_dict"].values())
-        plain = plain and data["doc_id_dict"] == {} and data["embeddings_dict"] == {}
-    else:
-        plain = type(data["nodes"]) is list and _strings(data["nodes"])
-    return cls(**data) if plain else json_to_index_struct(entry)
+        return None  # somebody gave the class its own way of reading
+    if cls not in _readings:
+        try:
+            _readings[cls] = _check_reading(cls, kind)
+        except Exception:  # an installed class unlike the known one: its own way
+            _readings[cls] = None
+    found = _readings[cls]
+    return found and (cls, *found)
 
 
 class _IndexStoreMethods:
@@ -159,6 +174,18 @@ class _IndexStoreMethods:
         else:
             await super().async_add_index_struct(index_struct)  # type: ignore[misc]
 
+    def _read(self, struct_id: Any) -> Any:
+        """The struct of that id, None if there is none, NotImplemented: read it the peer's way."""
+        kind = _core.struct_type(self._kvstore, self._collection, struct_id)
+        reading = kind and _reading(kind)
+        if reading:
+            cls, names, shapes = reading
+            fields = _core.struct_fields(self._kvstore, self._collection, struct_id, kind, names, shapes)
+            if fields is not None:
+                return cls(**fields)
+        entry = _core.struct_get(self._kvstore, self._collection, struct_id)
+        return entry if entry is None or entry is NotImplemented else json_to_index_struct(entry)
+
     def get_index_struct(self, struct_id: Optional[str] = None) -> Optional[IndexStruct]:
         """A fresh struct, or None if there is none with that id.
 
@@ -170,11 +197,9 @@ class _IndexStoreMethods:
             KeyError: the struct's type is not registered.
         """
         if self._fast() and struct_id is not None:
-            entry = _core.struct_get(self._kvstore, self._collection, struct_id)
-            if entry is None:
-                return None
-            if entry is not NotImplemented:
-                return _build(entry)
+            struct = self._read(struct_id)
+            if struct is not NotImplemented:
+                return struct
         return super().get_index_struct(struct_id)  # type: ignore[misc]
 
     async def aget_index_struct(self, struct_id: Optional[str] = None) -> Optional[IndexStruct]:
@@ -191,10 +216,9 @@ class _IndexStoreMethods:
         """
         if self._fast() and self._kvstore._plain() is None:
             self._kvstore._create(self._collection)
-            keys = self._kvstore._keys(self._collection)
-            entries = [_core.struct_get(self._kvstore, self._collection, key) for key in keys]
-            if not any(entry is NotImplemented or entry is None for entry in entries):
-                return [_build(entry) for entry in entries]
+            structs = [self._read(key) for key in self._kvstore._keys(self._collection)]
+            if not any(struct is NotImplemented or struct is None for struct in structs):
+                return structs
         return super().index_structs()  # type: ignore[misc]
 
     async def async_index_structs(self) -> List[IndexStruct]:

@@ -1,0 +1,346 @@
+#include "store/structs.h"
+
+#include "codec/json_write.h"
+
+/* ---- columns ---- */
+
+static void column_init(pn_column *c, const pn_alloc *alloc, uint8_t kind)
+{
+    *c = (pn_column){.kind = kind};
+    pn_buf_init(&c->name, alloc);
+    pn_buf_init(&c->text, alloc);
+}
+
+/* Frees the arrays; the words must have been released. */
+static void column_clear(pn_column *c)
+{
+    const pn_alloc *alloc = c->text.alloc;
+    pn_buf_clear(&c->name);
+    pn_buf_clear(&c->text);
+    pn_alloc_put(alloc, c->lens);
+    pn_alloc_put(alloc, c->words);
+    column_init(c, alloc, c->kind);
+}
+
+static void release_words(const pn_word *words, size_t n, const pn_host *host)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!pn_word_is_header(words[i])) host->release(host->ctx, (void *)words[i]);
+}
+
+/* Room for `more` items behind the `len` there are. */
+static pn_status reserve(const pn_alloc *alloc, void **array, size_t *cap, size_t len, size_t more, size_t size)
+{
+    if (*cap - len >= more) return PN_OK;
+    PN_FAIL_IF(more > SIZE_MAX / 4 / size - len, PN_ERR_NOMEM);
+    size_t want = *cap + *cap / 2 > len + more ? *cap + *cap / 2 : len + more;
+    void *p = pn_alloc_grow(alloc, *array, want * size);
+    PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
+    *array = p;
+    *cap = want;
+    return PN_OK;
+}
+
+static pn_status reserve_rows(pn_column *c, size_t more)
+{
+    void *p = c->lens;
+    pn_status s = reserve(c->text.alloc, &p, &c->row_cap, c->rows, more, sizeof *c->lens);
+    c->lens = p;
+    return s;
+}
+
+static pn_status reserve_words(pn_column *c, size_t more)
+{
+    void *p = c->words;
+    pn_status s = reserve(c->text.alloc, &p, &c->word_cap, c->word_len, more, sizeof *c->words);
+    c->words = p;
+    return s;
+}
+
+pn_status pn_column_push(pn_column *c, pn_bytes text, const pn_word *words, size_t n)
+{
+    PN_FAIL_IF(text.len > UINT32_MAX, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_buf_reserve(&c->text, text.len + 2));
+    PN_TRY(reserve_rows(c, 1));
+    PN_TRY(reserve_words(c, n));
+    if (c->rows) (void)PN_BUF_LIT(&c->text, ", ");
+    (void)pn_buf_append(&c->text, text.ptr, text.len);
+    c->lens[c->rows++] = (uint32_t)text.len;
+    if (n) memcpy(c->words + c->word_len, words, n * sizeof *words);
+    c->word_len += n;
+    return PN_OK;
+}
+
+pn_status pn_column_bind(pn_column *c, const pn_word *words, size_t n)
+{
+    PN_FAIL_IF(c->word_len != 0, PN_ERR_INVALID);
+    PN_TRY(reserve_words(c, n));
+    if (n) memcpy(c->words, words, n * sizeof *words);
+    c->word_len = n;
+    return PN_OK;
+}
+
+size_t pn_words_of_value(const pn_word *words, size_t n)
+{
+    size_t i = 0;
+    for (size_t pending = 1; pending; pending--) {
+        if (i == n) return 0;
+        pn_word w = words[i++];
+        if (pn_word_is_header(w)) pending += pn_word_count(w) << pn_word_is_dict(w);
+    }
+    return i;
+}
+
+/* ---- life ---- */
+
+pn_status pn_struct_new(const pn_alloc *alloc, pn_bytes type, pn_struct **out)
+{
+    pn_struct *s = pn_alloc_zero(alloc, 1, sizeof *s);
+    PN_FAIL_IF(s == NULL, PN_ERR_NOMEM);
+    s->alloc = alloc;
+    pn_buf_init(&s->type, alloc);
+    pn_status status = pn_buf_append(&s->type, type.ptr, type.len);
+    if (status != PN_OK) {
+        pn_alloc_put(alloc, s);
+        return status;
+    }
+    *out = s;
+    return PN_OK;
+}
+
+pn_status pn_struct_add(pn_struct *s, pn_bytes name)
+{
+    PN_FAIL_IF(s->count == PN_STRUCT_MAX_COLUMNS, PN_ERR_UNSUPPORTED);
+    pn_column *c = &s->columns[s->count];
+    column_init(c, s->alloc, PN_COLUMN_VALUE);
+    PN_TRY(pn_buf_append(&c->name, name.ptr, name.len));
+    s->count++;
+    return PN_OK;
+}
+
+void pn_struct_free(pn_struct *s, const pn_host *host)
+{
+    if (s == NULL) return;
+    for (size_t i = 0; i < s->count; i++) {
+        release_words(s->columns[i].words, s->columns[i].word_len, host);
+        column_clear(&s->columns[i]);
+    }
+    pn_buf_clear(&s->type);
+    pn_alloc_put(s->alloc, s);
+}
+
+/* ---- writing ---- */
+
+typedef pn_status (*put_text)(pn_buf *out, pn_bytes text);
+
+static pn_status put_plain(pn_buf *out, pn_bytes text) { return pn_buf_append(out, text.ptr, text.len); }
+
+/* A column as "name": value; name holds the JSON text of the name and ": ". */
+static pn_status put_column(const pn_column *c, pn_bytes name, put_text put, pn_buf *out)
+{
+    static const pn_bytes open[] = {{NULL, 0}, {(const uint8_t *)"[", 1}, {(const uint8_t *)"{", 1}};
+    static const pn_bytes close[] = {{NULL, 0}, {(const uint8_t *)"]", 1}, {(const uint8_t *)"}", 1}};
+    PN_TRY(put(out, name));
+    PN_TRY(put(out, open[c->kind]));
+    PN_TRY(put(out, pn_buf_view(&c->text)));
+    return put(out, close[c->kind]);
+}
+
+static pn_status put_columns(const pn_struct *s, put_text put, pn_buf *name, pn_buf *out)
+{
+    PN_TRY(put(out, PN_BYTES("{")));
+    for (size_t i = 0; i < s->count; i++) {
+        name->len = 0;
+        if (i) PN_TRY(PN_BUF_LIT(name, ", "));
+        PN_TRY(pn_json_put_string(name, pn_buf_view(&s->columns[i].name)));
+        PN_TRY(PN_BUF_LIT(name, ": "));
+        PN_TRY(put_column(&s->columns[i], pn_buf_view(name), put, out));
+    }
+    return put(out, PN_BYTES("}"));
+}
+
+static pn_status put_data(const pn_struct *s, put_text put, pn_buf *out)
+{
+    pn_buf name;
+    pn_buf_init(&name, s->alloc);
+    pn_status status = put_columns(s, put, &name, out);
+    pn_buf_clear(&name);
+    return status;
+}
+
+pn_status pn_struct_write_data(const pn_struct *s, pn_buf *out) { return put_data(s, put_plain, out); }
+
+pn_status pn_struct_write_json(const pn_struct *s, pn_buf *out)
+{
+    size_t length = 64;
+    for (size_t i = 0; i < s->count; i++) length += s->columns[i].text.len + s->columns[i].rows * 4;
+    PN_TRY(pn_buf_reserve(out, length));
+    PN_TRY(PN_BUF_LIT(out, "{\"__type__\": "));
+    PN_TRY(pn_json_put_string(out, pn_buf_view(&s->type)));
+    PN_TRY(PN_BUF_LIT(out, ", \"__data__\": \""));
+    PN_TRY(put_data(s, pn_json_put_nested, out));
+    return PN_BUF_LIT(out, "\"}");
+}
+
+/* ---- edits ---- */
+
+void pn_edit_init(pn_edit *e, pn_column *c)
+{
+    *e = (pn_edit){.column = c};
+    column_init(&e->tail, c->text.alloc, c->kind);
+}
+
+static size_t text_of_rows(const pn_column *c, size_t rows)
+{
+    if (rows == c->rows) return c->text.len;
+    size_t bytes = rows ? 2 * (rows - 1) : 0;
+    for (size_t i = 0; i < rows; i++) bytes += c->lens[i];
+    return bytes;
+}
+
+pn_status pn_edit_begin(pn_edit *e, uint8_t kind, size_t rows, size_t words)
+{
+    const pn_column *c = e->column;
+    e->tail.kind = kind;
+    PN_FAIL_IF(rows > c->rows || words > c->word_len || (rows && kind != c->kind), PN_ERR_INVALID);
+    e->rows = rows;
+    e->words = words;
+    e->bytes = text_of_rows(c, rows);
+    e->row = kind == c->kind && c->word_len ? rows : c->rows; /* at the end nothing is found */
+    e->word = words;
+    e->byte = e->bytes + (rows ? 2 : 0);
+    e->effort = c->rows * 4 + 1024;
+    return PN_OK;
+}
+
+/* The words of the row at `word`: a key where there are keys, and a value. */
+static size_t row_words(const pn_column *c, size_t word)
+{
+    size_t key = c->kind == PN_COLUMN_DICT;
+    return key + pn_words_of_value(c->words + word + key, c->word_len - word - key);
+}
+
+typedef struct {
+    size_t row, word, byte;
+} place;
+
+static void step(const pn_column *c, place *p)
+{
+    p->byte += c->lens[p->row] + 2;
+    p->word += row_words(c, p->word);
+    p->row++;
+}
+
+static bool words_at(const pn_column *c, size_t word, const pn_word *words, size_t n)
+{
+    return c->word_len - word >= n && memcmp(c->words + word, words, n * sizeof *words) == 0;
+}
+
+/* The first such row from the current one on. A row with the same key and another
+ * value stands for it: it is passed over. */
+static bool find_row(pn_edit *e, const pn_word *words, size_t n, place *found)
+{
+    const pn_column *c = e->column;
+    place p = {e->row, e->word, e->byte};
+    if (p.row < c->rows && c->kind == PN_COLUMN_DICT && c->words[p.word] == words[0] && !words_at(c, p.word, words, n)) {
+        step(c, &p);
+        e->row = p.row;
+        e->word = p.word;
+        e->byte = p.byte;
+        return false;
+    }
+    for (; p.row < c->rows && e->effort; step(c, &p), e->effort--) {
+        if (!words_at(c, p.word, words, n)) continue;
+        *found = p;
+        return true;
+    }
+    return false;
+}
+
+static pn_status note_run(pn_edit *e, size_t from, size_t at, size_t len)
+{
+    pn_edit_run *last = e->run_len ? &e->runs[e->run_len - 1] : NULL;
+    if (last != NULL && last->from + last->len == from && last->at + last->len == at) {
+        last->len += len;
+        return PN_OK;
+    }
+    void *p = e->runs;
+    PN_TRY(reserve(e->tail.text.alloc, &p, &e->run_cap, e->run_len, 1, sizeof *e->runs));
+    e->runs = p;
+    e->runs[e->run_len++] = (pn_edit_run){from, at, len};
+    return PN_OK;
+}
+
+pn_status pn_edit_keep(pn_edit *e, const pn_word *words, size_t n, bool *kept)
+{
+    const pn_column *c = e->column;
+    place p;
+    *kept = false;
+    if (!find_row(e, words, n, &p)) return PN_OK;
+    size_t at = e->tail.word_len;
+    pn_bytes text = {c->text.data + p.byte, c->lens[p.row]};
+    PN_TRY(note_run(e, p.word, at, n));
+    pn_status s = pn_column_push(&e->tail, text, words, n);
+    if (s != PN_OK) {
+        e->runs[e->run_len - 1].len -= n;
+        return s;
+    }
+    e->row = p.row + 1;
+    e->word = p.word + n;
+    e->byte = p.byte + text.len + 2;
+    *kept = true;
+    return PN_OK;
+}
+
+pn_status pn_edit_add(pn_edit *e, pn_bytes text, const pn_word *words, size_t n)
+{
+    return pn_column_push(&e->tail, text, words, n);
+}
+
+pn_status pn_edit_prepare(pn_edit *e)
+{
+    pn_column *c = e->column, *t = &e->tail;
+    if (c->rows - e->rows < t->rows) PN_TRY(reserve_rows(c, t->rows - (c->rows - e->rows)));
+    if (c->word_len - e->words < t->word_len) PN_TRY(reserve_words(c, t->word_len - (c->word_len - e->words)));
+    size_t bytes = t->text.len + 2, old = c->text.len - e->bytes;
+    return old < bytes ? pn_buf_reserve(&c->text, bytes - old) : PN_OK;
+}
+
+static void edit_clear(pn_edit *e)
+{
+    column_clear(&e->tail);
+    pn_alloc_put(e->tail.text.alloc, e->runs);
+    e->runs = NULL;
+    e->run_len = e->run_cap = 0;
+}
+
+void pn_edit_commit(pn_edit *e, const pn_host *host)
+{
+    pn_column *c = e->column, *t = &e->tail;
+    size_t word = e->words;
+    for (size_t i = 0; i <= e->run_len; i++) { /* what lies between the runs goes */
+        size_t end = i < e->run_len ? e->runs[i].from : c->word_len;
+        release_words(c->words + word, end - word, host);
+        if (i < e->run_len) word = end + e->runs[i].len;
+    }
+    c->kind = t->kind;
+    c->text.len = e->bytes;
+    if (e->rows && t->rows) (void)PN_BUF_LIT(&c->text, ", ");
+    (void)pn_buf_append(&c->text, t->text.data, t->text.len);
+    if (t->rows) memcpy(c->lens + e->rows, t->lens, t->rows * sizeof *t->lens);
+    if (t->word_len) memcpy(c->words + e->words, t->words, t->word_len * sizeof *t->words);
+    c->rows = e->rows + t->rows;
+    c->word_len = e->words + t->word_len;
+    edit_clear(e);
+}
+
+void pn_edit_abort(pn_edit *e, const pn_host *host)
+{
+    size_t word = 0;
+    for (size_t i = 0; i <= e->run_len; i++) { /* the runs are the column's still */
+        size_t end = i < e->run_len ? e->runs[i].at : e->tail.word_len;
+        release_words(e->tail.words + word, end - word, host);
+        if (i < e->run_len) word = end + e->runs[i].len;
+    }
+    edit_clear(e);
+}
