@@ -110,28 +110,31 @@ static pn_status same_container(const pn_column *c, size_t at, PyObject *value, 
     return PN_OK;
 }
 
-/* How many rows at the front are the kept ones; `it` stops at the first other one. */
-static pn_status same_rows(const pn_column *c, field_rows *it, pn_buf *scratch, size_t *rows, size_t *words)
+typedef struct {
+    size_t row, word;
+} place;
+
+/* How many rows from *at on are the kept ones; `it` stops at the first other one, and
+ * *at goes there. */
+static pn_status same_rows(const pn_column *c, field_rows *it, pn_buf *scratch, place *at)
 {
     PyObject *key, *value;
-    size_t w = 0, n = 0, same;
+    size_t w = at->word, n = at->row;
     for (Py_ssize_t before = it->pos; n < c->rows && next_row(it, &key, &value); before = it->pos, n++) {
-        size_t at = w + (key != NULL);
-        bool differs = at >= c->word_len || (key != NULL && c->words[w] != (pn_word)key);
-        if (!differs && c->words[at] == (pn_word)value) {
-            w = at + 1;
+        size_t v = w + (key != NULL), same = 0;
+        bool differs = v >= c->word_len || (key != NULL && c->words[w] != (pn_word)key);
+        if (!differs && c->words[v] == (pn_word)value) {
+            w = v + 1;
             continue;
         }
-        same = 0;
-        if (!differs) PN_TRY(same_container(c, at, value, scratch, &same));
+        if (!differs) PN_TRY(same_container(c, v, value, scratch, &same));
         if (same == 0) {
             it->pos = before;
             break;
         }
-        w = at + same;
+        w = v + same;
     }
-    *rows = n;
-    *words = w;
+    *at = (place){n, w};
     return PN_OK;
 }
 
@@ -159,16 +162,10 @@ static pn_status encode_row(PyObject *key, PyObject *value, pn_buf *out)
     return pn_py_encode(value, PN_ENCODE_STRUCT, out);
 }
 
-static pn_status edit_row(pn_edit *e, PyObject *key, PyObject *value, scratch *t)
+static pn_status add_row(pn_edit *e, PyObject *key, PyObject *value, scratch *t)
 {
-    t->words.len = 0;
-    if (key != NULL) PN_TRY(put_key(&t->words, key));
-    PN_TRY(put_words(&t->words, value, 0));
     const pn_word *words = (const pn_word *)(const void *)t->words.data;
     size_t n = t->words.len / sizeof *words;
-    bool kept;
-    PN_TRY(pn_edit_keep(e, words, n, &kept));
-    if (kept) return PN_OK;
     PN_TRY(encode_row(key, value, &t->text));
     PN_TRY(pn_edit_add(e, pn_buf_view(&t->text), words, n));
     for (size_t i = 0; i < n; i++)
@@ -176,18 +173,47 @@ static pn_status edit_row(pn_edit *e, PyObject *key, PyObject *value, scratch *t
     return PN_OK;
 }
 
+/* The column has the row that `it` is at: keeps it and those that follow in both. */
+static pn_status keep_rows(pn_edit *e, field_rows *it, scratch *t)
+{
+    place at = {e->row, e->word};
+    PN_TRY(same_rows(e->column, it, &t->words, &at));
+    return pn_edit_keep(e, at.row - e->row, at.word - e->word);
+}
+
+/* The row at `it`, and more when they are the column's. *more: false at the end. */
+static pn_status edit_row(pn_edit *e, field_rows *it, scratch *t, bool *more)
+{
+    PyObject *key, *value;
+    Py_ssize_t before = it->pos;
+    *more = next_row(it, &key, &value);
+    if (!*more) return PN_OK;
+    t->words.len = 0;
+    if (key != NULL) PN_TRY(put_key(&t->words, key));
+    PN_TRY(put_words(&t->words, value, 0));
+    if (!pn_edit_find(e, (const pn_word *)(const void *)t->words.data, t->words.len / sizeof(pn_word)))
+        return add_row(e, key, value, t);
+    it->pos = before;
+    return keep_rows(e, it, t);
+}
+
+static bool at_end(const field_rows *it)
+{
+    PyObject *key, *value;
+    field_rows ahead = *it;
+    return !next_row(&ahead, &key, &value);
+}
+
 /* The edit that makes the column this value; *changed is false when it is. */
 static pn_status edit_rows(pn_edit *e, field_rows *it, scratch *t, bool *changed)
 {
     const pn_column *c = e->column;
-    size_t rows = 0, words = 0;
-    if (it->kind == c->kind) PN_TRY(same_rows(c, it, &t->words, &rows, &words));
-    PyObject *key, *value;
-    bool more = next_row(it, &key, &value);
-    *changed = more || rows < c->rows || it->kind != c->kind;
+    place front = {0, 0};
+    if (it->kind == c->kind) PN_TRY(same_rows(c, it, &t->words, &front));
+    *changed = it->kind != c->kind || front.row < c->rows || !at_end(it);
     if (!*changed) return PN_OK;
-    PN_TRY(pn_edit_begin(e, it->kind, rows, words));
-    for (; more; more = next_row(it, &key, &value)) PN_TRY(edit_row(e, key, value, t));
+    PN_TRY(pn_edit_begin(e, it->kind, front.row, front.word));
+    for (bool more = true; more;) PN_TRY(edit_row(e, it, t, &more));
     return pn_edit_prepare(e);
 }
 

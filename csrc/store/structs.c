@@ -236,22 +236,35 @@ static bool words_at(const pn_column *c, size_t word, const pn_word *words, size
     return c->word_len - word >= n && memcmp(c->words + word, words, n * sizeof *words) == 0;
 }
 
-/* The first such row from the current one on. A row with the same key and another
- * value stands for it: it is passed over. */
-static bool find_row(pn_edit *e, const pn_word *words, size_t n, place *found)
+static place place_of(const pn_edit *e) { return (place){e->row, e->word, e->byte}; }
+
+static void go_to(pn_edit *e, place p)
+{
+    e->row = p.row;
+    e->word = p.word;
+    e->byte = p.byte;
+}
+
+/* The current row has the same key and another value: the new one stands for it. */
+static bool is_replaced(const pn_edit *e, const pn_word *words, size_t n)
 {
     const pn_column *c = e->column;
-    place p = {e->row, e->word, e->byte};
-    if (p.row < c->rows && c->kind == PN_COLUMN_DICT && c->words[p.word] == words[0] && !words_at(c, p.word, words, n)) {
+    return e->row < c->rows && c->kind == PN_COLUMN_DICT && c->words[e->word] == words[0] &&
+           !words_at(c, e->word, words, n);
+}
+
+bool pn_edit_find(pn_edit *e, const pn_word *words, size_t n)
+{
+    const pn_column *c = e->column;
+    place p = place_of(e);
+    if (is_replaced(e, words, n)) {
         step(c, &p);
-        e->row = p.row;
-        e->word = p.word;
-        e->byte = p.byte;
+        go_to(e, p);
         return false;
     }
     for (; p.row < c->rows && e->effort; step(c, &p), e->effort--) {
         if (!words_at(c, p.word, words, n)) continue;
-        *found = p;
+        go_to(e, p);
         return true;
     }
     return false;
@@ -271,24 +284,31 @@ static pn_status note_run(pn_edit *e, size_t from, size_t at, size_t len)
     return PN_OK;
 }
 
-pn_status pn_edit_keep(pn_edit *e, const pn_word *words, size_t n, bool *kept)
+/* The text of the next `rows` rows. */
+static pn_bytes text_of_next(const pn_edit *e, size_t rows)
+{
+    size_t len = 2 * (rows - 1);
+    for (size_t i = 0; i < rows; i++) len += e->column->lens[e->row + i];
+    return (pn_bytes){e->column->text.data + e->byte, len};
+}
+
+pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words)
 {
     const pn_column *c = e->column;
-    place p;
-    *kept = false;
-    if (!find_row(e, words, n, &p)) return PN_OK;
-    size_t at = e->tail.word_len;
-    pn_bytes text = {c->text.data + p.byte, c->lens[p.row]};
-    PN_TRY(note_run(e, p.word, at, n));
-    pn_status s = pn_column_push(&e->tail, text, words, n);
-    if (s != PN_OK) {
-        e->runs[e->run_len - 1].len -= n;
-        return s;
-    }
-    e->row = p.row + 1;
-    e->word = p.word + n;
-    e->byte = p.byte + text.len + 2;
-    *kept = true;
+    pn_column *t = &e->tail;
+    PN_FAIL_IF(rows == 0 || rows > c->rows - e->row || words > c->word_len - e->word, PN_ERR_INVALID);
+    pn_bytes text = text_of_next(e, rows);
+    PN_TRY(pn_buf_reserve(&t->text, text.len + 2));
+    PN_TRY(reserve_rows(t, rows));
+    PN_TRY(reserve_words(t, words));
+    PN_TRY(note_run(e, e->word, t->word_len, words));
+    if (t->rows) (void)PN_BUF_LIT(&t->text, ", ");
+    (void)pn_buf_append(&t->text, text.ptr, text.len);
+    memcpy(t->lens + t->rows, c->lens + e->row, rows * sizeof *t->lens);
+    memcpy(t->words + t->word_len, c->words + e->word, words * sizeof *t->words);
+    t->rows += rows;
+    t->word_len += words;
+    go_to(e, (place){e->row + rows, e->word + words, e->byte + text.len + 2});
     return PN_OK;
 }
 

@@ -96,15 +96,18 @@ size_t pn_words_of_value(const pn_word *words, size_t n);
  * Rows that the column has already, in that order, are found and not encoded again:
  * deleting rows costs as much as comparing words. Nothing changes before the commit.
  *
- *     PN_TRY(pn_edit_begin(&e, column, kind, rows, words));
+ *     PN_TRY(pn_edit_begin(&e, kind, rows, words));
  *     for each further row:
- *         PN_TRY(pn_edit_keep(&e, words, n, &kept));
- *         if (!kept) PN_TRY(pn_edit_add(&e, text, words, n)); // then take references
+ *         if (pn_edit_find(&e, words, n)) // the column has it, at e.row and e.word,
+ *             PN_TRY(pn_edit_keep(&e, rows, words)); // and maybe those behind it too
+ *         else
+ *             PN_TRY(pn_edit_add(&e, text, words, n)); // then take references
  *     PN_TRY(pn_edit_prepare(&e));
- *     pn_edit_commit(&e, host);                               // cannot fail
+ *     pn_edit_commit(&e, host); // cannot fail
  *
- * and pn_edit_abort on every other way out. Comparing stops for good after a bounded
- * number of rows (a struct in another order is encoded anew), so an edit is linear.
+ * and pn_edit_abort on every other way out. Looking for rows stops for good after a
+ * bounded number of vain looks (a struct in another order is encoded anew), so an edit
+ * is linear.
  */
 typedef struct pn_edit_run {
     size_t from, at, len; /* len words from `from` in the column, at `at` in the tail */
@@ -125,7 +128,10 @@ void pn_edit_init(pn_edit *e, pn_column *c);
 /* The first `rows` rows of the column, which are `words` words, stand: 0 when the kind
  * changes or the column has no words. */
 pn_status pn_edit_begin(pn_edit *e, uint8_t kind, size_t rows, size_t words);
-pn_status pn_edit_keep(pn_edit *e, const pn_word *words, size_t n, bool *kept);
+/* Whether the column has that row, not yet kept or passed over: then it is the next. */
+bool pn_edit_find(pn_edit *e, const pn_word *words, size_t n);
+/* The next `rows` rows of the column, which are `words` words, come next. */
+pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words);
 /* After PN_OK the edit owns a reference to each even word: the caller takes them. */
 pn_status pn_edit_add(pn_edit *e, pn_bytes text, const pn_word *words, size_t n);
 pn_status pn_edit_prepare(pn_edit *e);
