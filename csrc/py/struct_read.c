@@ -227,7 +227,7 @@ static pn_status take_rows(cursor *c, const char *shape, size_t rows, PyObject *
         Py_DECREF(value);
         PN_FAIL_IF(failed < 0, PN_ERR_CALLBACK);
     }
-    return (size_t)PyDict_GET_SIZE(dict) == rows ? PN_OK : PN_ERR_UNSUPPORTED; /* a repeated key in a file */
+    return PN_OK; /* a file may repeat a key: last value, first place, as json.loads has it */
 }
 
 static pn_status take_dict(cursor *c, const char *shape, size_t rows, PyObject **out)

@@ -18,8 +18,8 @@
  * matches them.
  *
  * Only text that json.dumps would print just so becomes a column, so the text written
- * is the text read. JSON inside JSON is escaped when it is written. Keys of a column
- * read from a file are not checked for being distinct: who builds a dict of them sees.
+ * is the text read. JSON inside JSON is escaped when it is written. A column read from a
+ * file has its keys as they stand there, repeated ones too.
  *
  * Releasing a word runs no code of the host: only objects whose release does nothing but
  * free memory may stand behind one.

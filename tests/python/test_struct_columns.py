@@ -136,6 +136,16 @@ CLASSES = [
 ]
 
 
+@pytest.mark.skipif(oracle.IS_PEER, reason="pannier's own ways")
+def test_every_type_takes_the_fast_way():
+    """Both ways check themselves against the installed class and step back if they differ."""
+    from pannier import index_store
+
+    for cls in CLASSES:
+        assert index_store._plan(cls) is not None
+        assert index_store._reading(cls.get_type().value) is not None
+
+
 def stores():
     return tuple(side.SimpleIndexStore() for side in SIDES)
 
