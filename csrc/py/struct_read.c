@@ -282,16 +282,26 @@ static pn_cell *find_entry(PyObject *module, PyObject *table, PyObject *name, Py
     return cell;
 }
 
+/* The type's text, borrowed from the cell; false: the entry is of no kind known here. */
+static bool entry_type(const pn_cell *cell, pn_bytes *type)
+{
+    if (cell == NULL) return false;
+    if (cell->kind == PN_CELL_JSON) return pn_struct_type_of(pn_cell_span(cell), type) == PN_OK;
+    if (cell->kind != PN_CELL_STRUCT) return false;
+    *type = pn_buf_view(&cell->structure->type);
+    return true;
+}
+
 static PyObject *struct_type(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key;
     pn_bytes type;
     if (!PyArg_ParseTuple(args, "OOO:struct_type", &table, &name, &key)) return NULL;
-    const pn_cell *cell = find_entry(module, table, name, key);
-    if (cell == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    if (cell->kind == PN_CELL_STRUCT) return pn_py_str(pn_buf_view(&cell->structure->type));
-    if (cell->kind != PN_CELL_JSON || pn_struct_type_of(pn_cell_span(cell), &type) != PN_OK) Py_RETURN_NONE;
-    return pn_py_str(type);
+    int gc = pn_gc_pause();
+    bool known = entry_type(find_entry(module, table, name, key), &type);
+    PyObject *result = PyErr_Occurred() ? NULL : known ? pn_py_str(type) : Py_NewRef(Py_None);
+    pn_gc_resume(gc);
+    return result;
 }
 
 /* The fields of an entry that is text. It becomes native only if all of it fits. */
@@ -317,18 +327,25 @@ static pn_status read_fields(pn_cell *cell, PyObject *type, PyObject *names, PyO
     return fits ? fill_fields(cell->structure, names, shapes, fields) : PN_ERR_UNSUPPORTED;
 }
 
+static pn_status find_fields(PyObject *module, PyObject *table, PyObject *name, PyObject *key, PyObject *type,
+                             PyObject *names, PyObject *shapes, PyObject *fields)
+{
+    pn_cell *cell = find_entry(module, table, name, key);
+    PN_FAIL_IF(PyErr_Occurred(), PN_ERR_CALLBACK);
+    PN_FAIL_IF(cell == NULL || PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(shapes), PN_ERR_UNSUPPORTED);
+    return read_fields(cell, type, names, shapes, fields);
+}
+
 static PyObject *struct_fields(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key, *type, *names, *shapes;
     if (!PyArg_ParseTuple(args, "OOOUO!O!:struct_fields", &table, &name, &key, &type, &PyTuple_Type, &names,
                           &PyTuple_Type, &shapes))
         return NULL;
-    pn_cell *cell = find_entry(module, table, name, key);
-    PyObject *fields = PyErr_Occurred() ? NULL : PyDict_New();
+    PyObject *fields = PyDict_New();
     if (fields == NULL) return NULL;
-    int gc = pn_gc_pause();
-    bool asked = cell != NULL && PyTuple_GET_SIZE(names) == PyTuple_GET_SIZE(shapes);
-    pn_status s = asked ? read_fields(cell, type, names, shapes, fields) : PN_ERR_UNSUPPORTED;
+    int gc = pn_gc_pause(); /* a finalizer could change the table while its cells are looked at */
+    pn_status s = find_fields(module, table, name, key, type, names, shapes, fields);
     pn_gc_resume(gc);
     if (s == PN_OK) return fields;
     Py_DECREF(fields);
