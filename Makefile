@@ -4,6 +4,7 @@
 #   make ctest | ctest-asan                      the core's tests; no Python involved
 #   make lint                                    layers, exported symbols, stray paths
 #   make fuzz-regress                            replay the stored fuzz inputs
+#   make mutation                                plant each known fault, see a test fail
 #   make clean
 
 CC ?= cc
@@ -40,7 +41,7 @@ TEST_C := $(wildcard tests/c/test_*.c)
 HELP_OBJ := $(patsubst %.c,$(OUT)/%.o,$(filter-out $(TEST_C),$(wildcard tests/c/*.c)))
 TESTS := $(TEST_C:tests/c/%.c=$(OUT)/%)
 
-.PHONY: demo test bench asan setup ctest ctest-asan ctest-tsan lint fuzz-regress clean
+.PHONY: demo test bench asan setup ctest ctest-asan ctest-tsan lint fuzz-regress mutation clean
 .SECONDARY:
 
 demo test bench asan setup:
@@ -74,6 +75,10 @@ lint:
 
 fuzz-regress: $(filter $(OUT)/test_fuzz%,$(TESTS))
 	@sh tools/ctest.sh $^
+
+mutation:
+	@sh tools/run setup
+	@.venv/bin/python tests/mutation/check.py $(ARGS)
 
 clean:
 	rm -rf build dist python/*.egg-info python/pannier/_core*.so
