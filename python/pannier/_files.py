@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
 
 from pannier import _core
+from pannier.errors import NamespaceError
 
 if TYPE_CHECKING:
     import fsspec
@@ -49,6 +50,19 @@ def local_path(path: Path) -> str:
     from fsspec.implementations.local import LocalFileSystem
 
     return LocalFileSystem._strip_protocol(path)
+
+
+def checked_namespace(namespace: Any) -> str:
+    """A vector store's namespace, which becomes part of a file name.
+
+    Raises:
+        pannier.errors.NamespaceError: a ValueError; with it the peer would write outside
+            the directory.
+    """
+    name = str(namespace)
+    if name in ("..", ".") or any(char in name for char in {"/", os.sep, os.altsep or "/", "\0"}):
+        raise NamespaceError(f"the vector store namespace {name!r} can't be part of a file name inside the directory")
+    return name
 
 
 def read_file(

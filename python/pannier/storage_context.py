@@ -53,7 +53,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from pannier import _files, typescript
 from pannier._encoding import explain
 from pannier.docstore import SimpleDocumentStore
-from pannier.errors import NamespaceError, UnserializableError, UnsupportedLayoutError
+from pannier.errors import UnserializableError, UnsupportedLayoutError
 from pannier.graph_store import SimpleGraphStore
 from pannier.index_store import SimpleIndexStore
 from pannier.kvstore import SimpleKVStore
@@ -204,8 +204,7 @@ class StorageContext(_PeerContext):
                 ("property graph store", self.property_graph_store, path(pg_graph_store_fname))
             )
         for namespace, store in self.vector_stores.items():
-            _check_namespace(namespace)
-            fname = f"{namespace}{NAMESPACE_SEP}{vector_store_fname}"
+            fname = f"{_files.checked_namespace(namespace)}{NAMESPACE_SEP}{vector_store_fname}"
             targets.append((f"vector store {namespace!r}", store, path(fname)))
         _refuse_typescript(where, [p for _, _, p in targets], fs)
         _persist(targets, where, fs, in_place, _Steps(progress, len(targets) + 1))
@@ -423,16 +422,6 @@ class _Steps:
 
     def finish(self) -> None:
         next(self.bar, None)  # lets a bar close itself
-
-
-def _check_namespace(namespace: Any) -> None:
-    """Refuse what LlamaIndex would write outside the directory, or under no name."""
-    name = str(namespace)
-    seps = {os.sep, os.altsep or os.sep, "/"}
-    if not name or "\0" in name or ".." == name or any(sep in name for sep in seps):
-        raise NamespaceError(
-            f"the vector store namespace {name!r} can't be part of a file name inside the directory"
-        )
 
 
 def _refuse_typescript(

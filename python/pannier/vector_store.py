@@ -58,7 +58,6 @@ from llama_index.core.vector_stores.types import (
 from pannier import _core, _files, typescript
 from pannier._encoding import corrupt, explain
 from pannier._views import LiveMapping, checked_iter
-from pannier.errors import NamespaceError
 
 logger = logging.getLogger(__name__)
 
@@ -499,13 +498,6 @@ class Vectors(NamedTuple):
     copied: bool
 
 
-def _checked_namespace(namespace: str) -> str:
-    name = str(namespace)
-    if name in ("..", ".") or any(sep in name for sep in {"/", os.sep, os.altsep or "/", "\0"}):
-        raise NamespaceError(f"the vector store namespace {name!r} can't be part of a file name inside the directory")
-    return name
-
-
 class SimpleVectorStore(PeerSimpleVectorStore):
     """In-memory vector store, persisted as one JSON file.
 
@@ -729,7 +721,7 @@ class SimpleVectorStore(PeerSimpleVectorStore):
             NamespaceError: (a ValueError) the namespace would leave the directory.
             CorruptStoreError: the file is not JSON.
         """
-        fname = f"{_checked_namespace(namespace)}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
+        fname = f"{_files.checked_namespace(namespace)}{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"
         return cls.from_persist_path(_join(persist_dir, fname, fs), fs=fs)
 
     @classmethod

@@ -452,7 +452,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, fname, damage):
 # ----- namespaces -----
 
 
-@pytest.mark.parametrize("namespace", ["", "a/b", "/abs", "../up", "..", "a\0b"])
+@pytest.mark.parametrize("namespace", ["a/b", "/abs", "../up", "..", "a\0b"])
 def test_a_namespace_that_is_no_file_name_is_refused(tmp_path, namespace):
     context = filled(pannier.StorageContext)
     context.persist(str(tmp_path / "dir"))
@@ -465,7 +465,7 @@ def test_a_namespace_that_is_no_file_name_is_refused(tmp_path, namespace):
     assert read_tree(tmp_path) == before
 
 
-NAMESPACES = ["default", "a__b", "__", "x__vector_store.json", "image", "with space", "漢字", "trailing_", "UPPER"]
+NAMESPACES = ["default", "", "a__b", "__", "x__vector_store.json", "image", "with space", "漢字", "trailing_", "UPPER"]
 
 
 @pytest.mark.parametrize("fs", ["none", "local", "memory"])
