@@ -312,23 +312,23 @@ def test_adding_while_another_thread_persists(tmp_path):
     stop = threading.Event()
     errors = []
 
-    def add():
+    def add(thread):
         i = 0
         while not stop.is_set() and i < 400:
             try:
-                node = chunk(f"t{i}", f"r{i % 5}", "x" * 50, i=i, l=[i])
+                node = chunk(f"t{thread}-{i}", f"r{i % 5}", "x" * 50, i=i, l=[i])
                 node.embedding = [float(i), 1.0, 2.0]
                 ctx.docstore.add_documents([node])
                 ctx.vector_store.add([node])
                 ctx.graph_store.upsert_triplet(f"s{i}", "r", "o")
                 if i % 3 == 0:
-                    ctx.docstore.delete_document(f"t{i}")
+                    ctx.docstore.delete_document(node.node_id)
                 i += 1
             except Exception as e:  # noqa: BLE001 - any exception is the failure looked for
                 errors.append(e)
                 return
 
-    threads = [threading.Thread(target=add) for _ in range(2)]
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(2)]
     for t in threads:
         t.start()
     try:
