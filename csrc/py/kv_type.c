@@ -18,6 +18,11 @@ typedef struct {
     PyObject_HEAD
     pn_kv *kv;       /* NULL once surrendered */
     PyObject *plain; /* the dict of dicts, once surrendered */
+    /* The collection that was last asked for: callers use the same few name objects again
+     * and again. Good while kv holds the same collections (its version says so). */
+    PyObject *last_name;
+    pn_coll *last;
+    uint64_t last_version;
 } kv_object;
 
 /* ---- live values: the host's side of a cell ---- */
@@ -188,10 +193,17 @@ static PyObject *plain_store(pn_kv *kv, value_of get)
     return outer;
 }
 
+static void forget_last(kv_object *self)
+{
+    self->last = NULL;
+    Py_CLEAR(self->last_name);
+}
+
 static int adopt(kv_object *self, PyObject *plain)
 {
     pn_kv *kv = self->kv;
     PyObject *old = self->plain;
+    forget_last(self);
     self->kv = NULL;
     self->plain = Py_NewRef(plain);
     pn_kv_unref(kv);
@@ -263,6 +275,7 @@ static PyObject *plain_mapping(kv_object *self, PyObject *collection)
 static pn_coll *native_collection(kv_object *self, PyObject *collection)
 {
     if (ready(self) < 0 || self->kv == NULL) return NULL;
+    if (collection == self->last_name && self->last_version == self->kv->colls.version) return self->last;
     if (!PyUnicode_CheckExact(collection)) {
         surrender(self);
         return NULL;
@@ -276,6 +289,11 @@ static pn_coll *native_collection(kv_object *self, PyObject *collection)
         if (s != PN_OK) pn_py_raise(s, NULL, NULL);
     }
     pn_buf_clear(&scratch);
+    if (coll != NULL) {
+        Py_XSETREF(self->last_name, Py_NewRef(collection)); /* an exact str: releasing one runs no code */
+        self->last = coll;
+        self->last_version = self->kv->colls.version;
+    }
     return coll;
 }
 
@@ -672,6 +690,7 @@ static PyObject *kv_load(PyObject *op, PyObject *text)
     if (s != PN_OK) Py_RETURN_FALSE;
     pn_kv *old = self->kv;
     PyObject *plain = self->plain;
+    forget_last(self);
     self->kv = kv;
     self->plain = NULL;
     pn_kv_unref(old);
@@ -775,6 +794,7 @@ static int kv_clear(PyObject *op)
 {
     kv_object *self = (kv_object *)op;
     pn_kv *kv = self->kv;
+    forget_last(self);
     self->kv = NULL;
     pn_kv_unref(kv);
     Py_CLEAR(self->plain);

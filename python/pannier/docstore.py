@@ -99,7 +99,6 @@ class _DocumentStoreMethods:
             A snapshot that builds each node on first access (:class:`LazyDocs`).
         """
         if self._fast():
-            ensure_plans()
             snapshot = _core.doc_snapshot(self._kvstore, self._node_collection)
             if snapshot is not None:
                 return LazyDocs(snapshot)
@@ -126,7 +125,6 @@ class _DocumentStoreMethods:
                 has changed then (the peer has changed the sources' infos).
         """
         if self._fast():
-            ensure_plans()
             names = (self._node_collection, self._metadata_collection, self._ref_doc_collection)
             if _core.doc_add(self._kvstore, *names, docs, allow_update, store_text):
                 return
@@ -154,7 +152,6 @@ class _DocumentStoreMethods:
         if self._fast():
             found = _core.doc_node(self._kvstore, self._node_collection, doc_id)
             if found is NotImplemented:
-                ensure_plans()
                 entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
                 if entry is not None and entry is not NotImplemented:
                     return _json_to_doc(entry)
@@ -203,7 +200,6 @@ class _DocumentStoreMethods:
                 are only those that exist.
         """
         if self._fast() and type(node_ids) is list and self._reads_as_written("get_node", "get_document"):
-            ensure_plans()
             # What an absent id means depends on the release: the peer's own loop knows.
             nodes = _core.doc_nodes(self._kvstore, self._node_collection, node_ids, self.get_node)
             if nodes is not NotImplemented:
@@ -454,6 +450,9 @@ class SimpleDocumentStore(_DocumentStoreMethods, PeerSimpleDocumentStore):
         else:
             super().persist(persist_path, fs=fs)
 
+
+# Once a process, here rather than at the first node: it takes some 25 ms.
+ensure_plans()
 
 _EXACT = frozenset({KVDocumentStore, SimpleDocumentStore})
 
