@@ -107,15 +107,15 @@ def _library_files(root: str) -> Iterator[str]:
 def _definitions(tree: ast.AST) -> Iterator[tuple[str, Any]]:
     """(qualified name, node) of the module, its classes and its functions."""
     yield "", tree
-    todo = [("", child) for child in ast.iter_child_nodes(tree)]
-    while todo:
-        prefix, node = todo.pop(0)
+    pending = [("", child) for child in ast.iter_child_nodes(tree)]
+    while pending:
+        prefix, node = pending.pop(0)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             prefix = f"{prefix}.{node.name}" if prefix else node.name
             yield prefix, node
         elif not isinstance(node, (ast.If, ast.Try, ast.With)):
             continue
-        todo[:0] = [(prefix, child) for child in ast.iter_child_nodes(node)]
+        pending[:0] = [(prefix, child) for child in ast.iter_child_nodes(node)]
 
 
 def folder_texts(folder: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
