@@ -204,6 +204,32 @@ static void test_load_survives_every_failed_allocation(void)
     CHECK_EQ_INT(blocks, 0);
 }
 
+static void test_a_mpack_cell_is_written_as_its_json(void)
+{
+    static const uint8_t good[] = {0x82, 0xa1, 'a', 0x01, 0xa1, 'b', 0x91, 0xc3}; /* {"a": 1, "b": [true]} */
+    static const uint8_t cut[] = {0x82, 0xa1, 'a', 0x01, 0xa1, 'b'};
+    pn_kv *kv;
+    pn_blob *blob;
+    CHECK(pn_kv_new(&counting, &host, &kv) == PN_OK);
+    CHECK(pn_blob_copy(&counting, good, sizeof good, &blob) == PN_OK);
+    put(kv, "c", "k", pn_cell_mpack(blob, pn_blob_view(blob)));
+    pn_blob_unref(blob); /* the cell keeps it */
+    check_written(kv, "{\"c\": {\"k\": {\"a\": 1, \"b\": [true]}}}");
+
+    CHECK(pn_blob_copy(&counting, cut, sizeof cut, &blob) == PN_OK);
+    put(kv, "c", "k", pn_cell_mpack(blob, pn_blob_view(blob)));
+    pn_blob_unref(blob);
+    pn_buf out;
+    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_buf_init(&out, &counting);
+    CHECK(pn_kv_write_json(kv, &out, &place) == PN_ERR_CORRUPT);
+    CHECK(pn_bytes_equal(place.key, text("k")));
+    pn_kv_place_clear(&place);
+    pn_buf_clear(&out);
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(blocks, 0);
+}
+
 /* ---- document store ---- */
 
 static const char docstore[] =
@@ -305,6 +331,7 @@ int main(void)
     RUN(test_odd_shapes_are_left_to_the_host);
     RUN(test_a_failing_encoder_names_the_place);
     RUN(test_load_survives_every_failed_allocation);
+    RUN(test_a_mpack_cell_is_written_as_its_json);
     RUN(test_delete_unlinks_and_the_last_node_takes_its_source);
     RUN(test_a_live_cell_is_refused_before_anything_changes);
     RUN(test_refdoc_takes_only_its_own_shape);
