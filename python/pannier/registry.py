@@ -41,6 +41,12 @@ def _types() -> "Registry":
     return _registry
 
 
+def _known(type_name: str, cls: Any) -> Any:
+    if cls is None:
+        raise KeyError(type_name)
+    return cls
+
+
 def struct_class(type_name: str) -> Type["IndexStruct"]:
     """The struct class of an index type.
 
@@ -50,10 +56,7 @@ def struct_class(type_name: str) -> Type["IndexStruct"]:
     Raises:
         KeyError: the type is not known, as LlamaIndex's dictionary raises it.
     """
-    cls = _types().resolve(type_name)[0]
-    if cls is None:
-        raise KeyError(type_name)
-    return cls
+    return _known(type_name, _types().resolve(type_name)[0])
 
 
 def index_class(type_name: str) -> Type["BaseIndex[Any]"]:
@@ -65,10 +68,7 @@ def index_class(type_name: str) -> Type["BaseIndex[Any]"]:
     Raises:
         KeyError: the type is not known, as LlamaIndex's dictionary raises it.
     """
-    cls = _types().resolve(type_name)[1]
-    if cls is None:
-        raise KeyError(type_name)
-    return cls
+    return _known(type_name, _types().resolve(type_name)[1])
 
 
 def index_types() -> List[str]:
