@@ -17,6 +17,12 @@ typedef struct head {
 static head *entry_at(const pn_omap *m, size_t i) { return (head *)(m->entries + i * m->stride); }
 static void *value_of(head *e) { return e + 1; }
 
+pn_bytes pn_omap_key_of(const void *value)
+{
+    const head *e = (const head *)value - 1;
+    return (pn_bytes){e->ptr, e->len};
+}
+
 void pn_omap_init(pn_omap *m, const pn_alloc *alloc, size_t value_size)
 {
     *m = (pn_omap){.alloc = alloc, .seed = pn_hash_seed(), .value_size = value_size};

@@ -44,6 +44,9 @@ static inline size_t pn_omap_len(const pn_omap *m) { return m->live; }
 /* The value of a key, or NULL. */
 void *pn_omap_get(const pn_omap *m, pn_bytes key);
 
+/* The key of a value that get, put or next handed out; valid as long as the value. */
+pn_bytes pn_omap_key_of(const void *value);
+
 /* Finds or adds. *value points at the value; when *added it is zeroed and the
  * caller fills it. `owner` is the blob that key points into (a reference is
  * taken when the key is new), or NULL: the key is copied. */

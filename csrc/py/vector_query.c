@@ -198,7 +198,9 @@ static pn_match filtered(picker *p, pn_bytes id)
     if (p->filters->set.n == 0) return PN_MATCH_YES;
     const pn_vec_cell *cell = cell_of(p, id);
     if (cell == NULL || cell->blob == NULL) return PN_MATCH_ASK;
-    return pn_filter_eval(&p->filters->set, (pn_bytes){cell->ptr, cell->len}, &p->scratch);
+    pn_bytes text;
+    if (pn_vec_text(p->v, cell, &text) != PN_OK) return PN_MATCH_ASK; /* whoever is asked meets the error */
+    return pn_filter_eval(&p->filters->set, text, &p->scratch);
 }
 
 static pn_status consider(picker *p, pn_vec_row *row, pn_bytes id)

@@ -217,11 +217,14 @@ static PyObject *row_list(vector_object *self, const pn_vec_row *row)
     return list;
 }
 
-static PyObject *cell_value(const pn_vec_cell *cell)
+static PyObject *cell_value(const vector_object *self, const pn_vec_cell *cell)
 {
     if (cell->blob == NULL) return Py_NewRef((PyObject *)cell->host);
+    pn_bytes text;
+    pn_status s = pn_vec_text(&self->vec, cell, &text);
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
     int gc = pn_gc_pause();
-    PyObject *value = pn_py_decode((pn_bytes){cell->ptr, cell->len});
+    PyObject *value = pn_py_decode(text);
     pn_gc_resume(gc);
     return value;
 }
@@ -230,7 +233,7 @@ static PyObject *cell_value(const pn_vec_cell *cell)
 static PyObject *promoted(vector_object *self, pn_bytes id)
 {
     pn_vec_cell *cell = pn_omap_get(&self->vec.metas, id);
-    PyObject *value = cell_value(cell);
+    PyObject *value = cell_value(self, cell);
     if (value == NULL || cell->blob == NULL) return value;
     pn_vector_lock(self); /* may let others run first */
     cell = pn_omap_get(&self->vec.metas, id);
@@ -246,7 +249,7 @@ static PyObject *get_value(vector_object *self, const pn_omap *m, pn_bytes id, b
     if (value == NULL) return NULL;
     if (m == &self->vec.rows) return row_list(self, value);
     if (m == &self->vec.refs) return pn_py_str(pn_vec_ref_name(&self->vec, value));
-    return peek ? cell_value(value) : promoted(self, id);
+    return peek ? cell_value(self, value) : promoted(self, id);
 }
 
 static PyObject *get_or_raise(PyObject *op, PyObject *const *args, Py_ssize_t nargs, bool peek)

@@ -379,19 +379,27 @@ static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell ce
 
 pn_status pn_vec_put_text(pn_vec *v, pn_bytes id, pn_blob *owner, pn_blob *blob, pn_bytes text)
 {
-    return put_cell(v, id, owner, (pn_vec_cell){blob, text.ptr, text.len, NULL});
+    return put_cell(v, id, owner, (pn_vec_cell){.blob = blob, .ptr = text.ptr, .len = text.len});
 }
 
 pn_status pn_vec_put_host(pn_vec *v, pn_bytes id, pn_blob *owner, void *host)
 {
-    return put_cell(v, id, owner, (pn_vec_cell){NULL, NULL, 0, host});
+    return put_cell(v, id, owner, (pn_vec_cell){.host = host});
+}
+
+pn_status pn_vec_text(const pn_vec *v, const pn_vec_cell *cell, pn_bytes *out)
+{
+    (void)v;
+    assert(cell->blob != NULL);
+    *out = (pn_bytes){cell->ptr, cell->len};
+    return PN_OK;
 }
 
 void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host)
 {
     assert(cell->blob != NULL);
     pn_blob_unref(cell->blob);
-    *cell = (pn_vec_cell){NULL, NULL, 0, host};
+    *cell = (pn_vec_cell){.host = host};
     v->changes++;
 }
 

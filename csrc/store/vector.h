@@ -40,6 +40,7 @@ typedef struct pn_vec_cell {
     const uint8_t *ptr; /* canonical JSON (json_read.h) */
     size_t len;
     void *host;
+    uint32_t slot; /* the number under which column.h knows this very text; 0: none yet */
 } pn_vec_cell;
 
 typedef struct pn_vec_block {
@@ -102,6 +103,8 @@ bool pn_vec_remove_ref(pn_vec *v, pn_bytes id);
 /* Metadata. put_text takes a reference to blob, put_host takes over the host on success. */
 pn_status pn_vec_put_text(pn_vec *v, pn_bytes id, pn_blob *owner, pn_blob *blob, pn_bytes text);
 pn_status pn_vec_put_host(pn_vec *v, pn_bytes id, pn_blob *owner, void *host);
+/* The text of a cell that is not live: the one way to read it. */
+pn_status pn_vec_text(const pn_vec *v, const pn_vec_cell *cell, pn_bytes *out);
 /* Turns a cell of metas into a live one. */
 void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host);
 pn_status pn_vec_remove_meta(pn_vec *v, pn_bytes id, bool *found);

@@ -217,8 +217,9 @@ static pn_status save_metas(const pn_vec *v, const pn_bytes *live, size_t live_c
     void *value;
     for (bool first = true; pn_omap_next(&v->metas, &pos, &id, &value); first = false) {
         const pn_vec_cell *cell = value;
-        pn_bytes text = {cell->ptr, cell->len};
-        if (cell->blob == NULL) {
+        pn_bytes text;
+        if (cell->blob != NULL) PN_TRY(pn_vec_text(v, cell, &text));
+        else {
             PN_FAIL_IF(used == live_count, PN_ERR_INVALID);
             text = live[used++];
         }

@@ -127,6 +127,7 @@ static void test_omap_holds_the_owner_of_a_key(void)
     size_t pos = 0;
     pn_bytes key;
     CHECK(pn_omap_next(&m, &pos, &key, &value));
+    CHECK(pn_bytes_equal(pn_omap_key_of(value), key));
     CHECK(key.ptr == p + 5); /* borrowed, not copied */
     pn_omap_clear(&m);
     CHECK_EQ_INT(f.blocks, 0);
