@@ -17,6 +17,15 @@ pn_status pn_blob_copy(const pn_alloc *alloc, const void *ptr, size_t n, pn_blob
  * given back). On failure the buffer is untouched. */
 pn_status pn_blob_take(pn_buf *buf, pn_blob **out);
 
+/* Wraps memory of another owner, such as a mapped file: `release` is called once, with the
+ * last reference, on whatever thread lets go of it. `name` (copied, may be NULL) says in
+ * messages what the bytes are. On failure release is not called. */
+typedef void (*pn_blob_release)(void *ctx, const uint8_t *ptr, size_t n);
+pn_status pn_blob_wrap(const pn_alloc *alloc, const uint8_t *ptr, size_t n, pn_blob_release release, void *ctx,
+                       const char *name, pn_blob **out);
+/* The name given to pn_blob_wrap, or NULL. Lives as long as the blob. */
+const char *pn_blob_name(const pn_blob *blob);
+
 pn_blob *pn_blob_ref(pn_blob *blob);  /* NULL gives NULL */
 void pn_blob_unref(pn_blob *blob);    /* NULL is fine */
 

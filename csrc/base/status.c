@@ -19,6 +19,9 @@ const char *pn_status_text(pn_status status)
     case PN_ERR_UNSUPPORTED: return "not supported here";
     case PN_ERR_CALLBACK: return "a callback failed";
     case PN_ERR_UNKNOWN_OUTCOME: return "outcome unknown";
+    case PN_ERR_VERSION: return "written by a newer release";
+    case PN_ERR_CONFLICT: return "changed by another writer";
+    case PN_ERR_LOCKED: return "another writer is at work";
     }
     return "unknown status";
 }

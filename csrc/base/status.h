@@ -28,6 +28,9 @@ typedef enum pn_status {
     PN_ERR_UNSUPPORTED, /* valid, but beyond the fast path: take the general one */
     PN_ERR_CALLBACK,    /* a callback of the host failed and keeps its own error */
     PN_ERR_UNKNOWN_OUTCOME, /* the commit may or may not be durable */
+    PN_ERR_VERSION,     /* written by a newer release: pn_error.offset holds the format's number */
+    PN_ERR_CONFLICT,    /* what is on disk moved on since the writer's base */
+    PN_ERR_LOCKED,      /* another writer holds the directory */
 } pn_status;
 
 /* Detail of a failure. `what` is a constant string, never freed. */

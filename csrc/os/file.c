@@ -86,6 +86,25 @@ pn_status pn_file_read(const pn_vfs *vfs, const char *path, pn_buf *out, pn_file
     return s == PN_ERR_IO ? pn_file_fail(err, sys, path, "cannot read") : s;
 }
 
+static void free_loaded(void *ctx, const uint8_t *ptr, size_t n)
+{
+    (void)n;
+    pn_alloc_put(ctx, (uint8_t *)ptr);
+}
+
+int pn_file_load(const pn_vfs *vfs, const pn_alloc *alloc, const char *path, pn_blob **out)
+{
+    pn_buf b;
+    pn_buf_init(&b, alloc);
+    pn_file_error err = {0};
+    pn_status s = pn_file_read(vfs, path, &b, &err);
+    /* The allocator outlives what it made, and is given back as it came. */
+    if (s == PN_OK) s = pn_blob_wrap(alloc, b.data, b.len, free_loaded, (void *)alloc, path, out);
+    if (s == PN_OK) return 0;
+    pn_buf_clear(&b);
+    return s == PN_ERR_NOMEM ? ENOMEM : err.base.sys != 0 ? err.base.sys : EIO;
+}
+
 int pn_file_write_all(const pn_vfs *vfs, int fd, pn_bytes bytes)
 {
     while (bytes.len > 0) {

@@ -13,7 +13,7 @@
 #ifndef PN_OS_FILE_H
 #define PN_OS_FILE_H
 
-#include "base/buffer.h"
+#include "base/blob.h"
 
 /* Longest path with its NUL. */
 enum { PN_PATH_MAX = 4096 };
@@ -58,6 +58,10 @@ typedef struct pn_vfs {
     int (*fsync)(void *ctx, int fd);
     int (*close)(void *ctx, int fd); /* the descriptor is gone even on failure */
     int (*fstat)(void *ctx, int fd, pn_stat *out);
+    /* The whole contents of a file that never changes again, mapped where that is safe (a
+     * local file system) and read into memory where it is not, or when `copy` says so. The
+     * blob's name is the path; an empty file is an empty blob. */
+    int (*map)(void *ctx, const pn_alloc *alloc, const char *path, bool copy, pn_blob **out);
     /* Names. */
     int (*lstat)(void *ctx, const char *path, pn_stat *out);
     int (*readlink)(void *ctx, const char *path, char to[PN_PATH_MAX]);
@@ -98,6 +102,9 @@ const char *pn_path_base(const char *path); /* points into path */
 
 /* Appends a whole file to *out. On failure out's length is as before. */
 pn_status pn_file_read(const pn_vfs *vfs, const char *path, pn_buf *out, pn_file_error *err);
+/* The same as a blob named after the path: what `map` gives where a file cannot be mapped.
+ * An errno. */
+int pn_file_load(const pn_vfs *vfs, const pn_alloc *alloc, const char *path, pn_blob **out);
 /* Writes everything, however short the single writes are. An errno. */
 int pn_file_write_all(const pn_vfs *vfs, int fd, pn_bytes bytes);
 /* Length and CRC-32C of a file's contents. An errno. */

@@ -77,6 +77,11 @@ static int fault_close(void *ctx, int fd)
 
 static int fault_fstat(void *ctx, int fd, pn_stat *out) { OVER(tick_look, f->below.fstat(f->below.ctx, fd, out)); }
 
+static int fault_map(void *ctx, const pn_alloc *alloc, const char *path, bool copy, pn_blob **out)
+{
+    OVER(tick, f->below.map(f->below.ctx, alloc, path, copy, out));
+}
+
 static int fault_lstat(void *ctx, const char *path, pn_stat *out)
 {
     OVER(tick_look, f->below.lstat(f->below.ctx, path, out));
@@ -136,7 +141,7 @@ pn_vfs pn_fault_vfs(pn_fault *f)
     return (pn_vfs){
         .ctx = f, .open = fault_open, .read = fault_read, .write = fault_write, .truncate = fault_truncate,
         .reserve = fault_reserve, .adopt = fault_adopt, .start_sync = fault_start_sync, .fsync = fault_fsync,
-        .close = fault_close, .fstat = fault_fstat, .lstat = fault_lstat, .readlink = fault_readlink,
+        .close = fault_close, .fstat = fault_fstat, .map = fault_map, .lstat = fault_lstat, .readlink = fault_readlink,
         .realpath = fault_realpath, .writable = fault_writable, .rename = fault_rename, .unlink = fault_unlink,
         .mkdir = fault_mkdir, .sync_dir = fault_sync_dir, .list = fault_list, .lock_dir = fault_lock_dir,
         .unlock = fault_unlock, .pause = fault_pause, .random = fault_random,

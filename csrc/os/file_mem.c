@@ -549,6 +549,13 @@ static int mem_fstat(void *ctx, int fd, pn_stat *out)
     return 0;
 }
 
+static int mem_map(void *ctx, const pn_alloc *alloc, const char *path, bool copy, pn_blob **out)
+{
+    (void)copy;
+    pn_vfs vfs = pn_memfs_vfs(ctx);
+    return pn_file_load(&vfs, alloc, path, out);
+}
+
 static int mem_lock_dir(void *ctx, const char *path, bool wait, int *fd)
 {
     pn_memfs *fs = ctx;
@@ -588,7 +595,7 @@ pn_vfs pn_memfs_vfs(pn_memfs *fs)
     return (pn_vfs){
         .ctx = fs, .open = mem_open, .read = mem_read, .write = mem_write, .truncate = mem_truncate,
         .reserve = mem_reserve, .adopt = mem_adopt, .start_sync = mem_start_sync, .fsync = mem_fsync,
-        .close = mem_close, .fstat = mem_fstat, .lstat = mem_lstat, .readlink = mem_readlink,
+        .close = mem_close, .fstat = mem_fstat, .map = mem_map, .lstat = mem_lstat, .readlink = mem_readlink,
         .realpath = mem_realpath, .writable = mem_writable, .rename = mem_rename, .unlink = mem_unlink,
         .mkdir = mem_mkdir, .sync_dir = mem_sync_dir, .list = mem_list, .lock_dir = mem_lock_dir,
         .unlock = mem_unlock, .pause = mem_pause, .random = mem_random,

@@ -9,8 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/statfs.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +154,58 @@ static int posix_fstat(void *ctx, int fd, pn_stat *out)
     int sys = sys_of(fstat(fd, &st));
     if (sys == 0) fill(&st, out);
     return sys;
+}
+
+/* Where another machine or process may change a file under a mapping without our
+ * noticing, or take it away so that touching it is SIGBUS: network and FUSE file systems. */
+static bool may_map(int fd)
+{
+#ifdef __linux__
+    struct statfs fs;
+    if (fstatfs(fd, &fs) != 0) return false;
+    static const uint32_t remote[] = {
+        0x6969 /* nfs */, 0x517B /* smb */, 0xFE534D42 /* smb2 */, 0xFF534D42 /* cifs */, 0x65735546 /* fuse */,
+        0x01021997 /* 9p */, 0x00C36400 /* ceph */, 0x5346414F /* afs */, 0x6B414653 /* afs */, 0x73757245 /* coda */,
+        0x7461636F /* ocfs2 */, 0x01161970 /* gfs2 */, 0x0BD00BD0 /* lustre */, 0x47504653 /* gpfs */,
+    };
+    for (size_t i = 0; i < sizeof remote / sizeof *remote; i++)
+        if ((uint32_t)fs.f_type == remote[i]) return false;
+    return true;
+#else
+    (void)fd;
+    return false;
+#endif
+}
+
+static void unmap(void *ctx, const uint8_t *ptr, size_t n)
+{
+    (void)ctx;
+    (void)munmap((void *)ptr, n);
+}
+
+static int map_open(int fd, const pn_alloc *alloc, const char *path, pn_blob **out)
+{
+    struct stat st;
+    int sys = sys_of(fstat(fd, &st));
+    if (sys != 0) return sys;
+    if (!S_ISREG(st.st_mode) || st.st_size == 0 || (uint64_t)st.st_size > SIZE_MAX || !may_map(fd)) return EOPNOTSUPP;
+    size_t n = (size_t)st.st_size;
+    void *p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) return EOPNOTSUPP;
+    if (pn_blob_wrap(alloc, p, n, unmap, NULL, path, out) == PN_OK) return 0;
+    unmap(NULL, p, n);
+    return ENOMEM;
+}
+
+static int posix_map(void *ctx, const pn_alloc *alloc, const char *path, bool copy, pn_blob **out)
+{
+    (void)ctx;
+    if (copy) return pn_file_load(&pn_vfs_posix, alloc, path, out);
+    int fd, sys = open_flags(path, O_RDONLY, 0, &fd);
+    if (sys != 0) return sys;
+    sys = map_open(fd, alloc, path, out);
+    (void)close(fd);
+    return sys == EOPNOTSUPP ? pn_file_load(&pn_vfs_posix, alloc, path, out) : sys;
 }
 
 /* Whether a single file is the root of a mount, as container tools bind them. */
@@ -297,7 +353,7 @@ static uint64_t posix_random(void *ctx)
 const pn_vfs pn_vfs_posix = {
     .open = posix_open, .read = posix_read, .write = posix_write, .truncate = posix_truncate,
     .reserve = posix_reserve, .adopt = posix_adopt, .start_sync = posix_start_sync, .fsync = posix_fsync,
-    .close = posix_close, .fstat = posix_fstat, .lstat = posix_lstat, .readlink = posix_readlink, .realpath = posix_realpath,
+    .close = posix_close, .fstat = posix_fstat, .map = posix_map, .lstat = posix_lstat, .readlink = posix_readlink, .realpath = posix_realpath,
     .writable = posix_writable, .rename = posix_rename, .unlink = posix_unlink, .mkdir = posix_mkdir,
     .sync_dir = posix_sync_dir, .list = posix_list, .lock_dir = posix_lock_dir, .unlock = posix_unlock,
     .pause = posix_pause, .random = posix_random,

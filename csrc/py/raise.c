@@ -14,6 +14,9 @@ static PyObject *class_for(pn_status status)
     case PN_ERR_UTF8:
     case PN_ERR_CORRUPT:
     case PN_ERR_EXISTS:
+    case PN_ERR_VERSION:
+    case PN_ERR_CONFLICT:
+    case PN_ERR_LOCKED:
     case PN_ERR_INVALID:
     case PN_ERR_UNSUPPORTED: return PyExc_ValueError;
     default: return PyExc_SystemError;

@@ -8,6 +8,9 @@
  *   MPACK   a span of MessagePack inside a shared blob.
  *   REFDOC  a ref_doc_info in native form (refdoc.h).
  *   STRUCT  an index struct in native form (structs.h).
+ *   PACKED  a span of a pack's segment that nobody has looked at: its checksum and form
+ *           are kept with it, and pn_cell_settle makes it JSON or MPACK before its first
+ *           use. Whoever finds a cell settles it; only what copies cells need not.
  *
  * A cell owns what it points to. Moving a cell is copying the struct; the source
  * must then be forgotten. Releasing a LIVE cell may run the host's code, so it is
@@ -25,6 +28,7 @@ typedef enum pn_cell_kind {
     PN_CELL_MPACK,
     PN_CELL_REFDOC,
     PN_CELL_STRUCT,
+    PN_CELL_PACKED,
 } pn_cell_kind;
 
 struct pn_refdoc;
@@ -34,6 +38,8 @@ typedef struct pn_cell {
     uint8_t kind;
     bool canonical;
     uint8_t tag; /* the host's note on how to rebuild the value; 0: just as the text says */
+    uint8_t form; /* PACKED: pn_value_form */
+    uint32_t crc; /* PACKED: of the span */
     union {
         void *live;
         struct pn_refdoc *refdoc;
@@ -50,6 +56,7 @@ typedef struct pn_cell {
 typedef struct pn_host {
     void *ctx;
     void (*release)(void *ctx, void *live);
+    void (*retain)(void *ctx, void *live); /* runs no host code */
     /* Appends the JSON text of a live value. PN_ERR_CALLBACK: the host holds the reason. */
     pn_status (*encode)(void *ctx, void *live, pn_buf *out);
 } pn_host;
@@ -57,6 +64,16 @@ typedef struct pn_host {
 /* A JSON cell over bytes that lie in blob; takes a reference of its own. */
 pn_cell pn_cell_json(pn_blob *blob, pn_bytes span, bool canonical);
 pn_cell pn_cell_mpack(pn_blob *blob, pn_bytes span);
+pn_cell pn_cell_packed(pn_blob *blob, pn_bytes span, uint8_t form, uint32_t crc);
+
+/* Makes a PACKED cell JSON (canonical) or MPACK once its bytes are found to be what the
+ * segment promised. O(length), once. CORRUPT: the cell stays PACKED; err has the reason and
+ * the offset in the file that pn_blob_name(cell->span.blob) names. Other kinds: OK, O(1). */
+pn_status pn_cell_settle_slow(pn_cell *cell, pn_error *err);
+static inline pn_status pn_cell_settle(pn_cell *cell, pn_error *err)
+{
+    return cell->kind == PN_CELL_PACKED ? pn_cell_settle_slow(cell, err) : PN_OK;
+}
 
 /* Frees what the cell owns and makes it EMPTY. */
 void pn_cell_release(pn_cell *cell, const pn_host *host);
