@@ -201,7 +201,7 @@ static int posix_map(void *ctx, const pn_alloc *alloc, const char *path, bool co
 {
     (void)ctx;
     if (copy) return pn_file_load(&pn_vfs_posix, alloc, path, out);
-    int fd, sys = open_flags(path, O_RDONLY, 0, &fd);
+    int fd = -1, sys = open_flags(path, O_RDONLY, 0, &fd);
     if (sys != 0) return sys;
     sys = map_open(fd, alloc, path, out);
     (void)close(fd);

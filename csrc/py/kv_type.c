@@ -42,7 +42,13 @@ static pn_status host_encode(void *ctx, void *live, pn_buf *out)
     return s;
 }
 
-const pn_host pn_py_host = {NULL, host_release, host_encode};
+static void host_retain(void *ctx, void *live)
+{
+    (void)ctx;
+    Py_INCREF((PyObject *)live);
+}
+
+const pn_host pn_py_host = {NULL, host_release, host_encode, host_retain};
 
 static PyObject *decode_mpack(const pn_cell *cell)
 {
@@ -129,6 +135,7 @@ PyObject *pn_py_cell_value(const pn_cell *cell)
     case PN_CELL_MPACK: return decode_mpack(cell);
     case PN_CELL_REFDOC: return refdoc_dict(cell->refdoc);
     case PN_CELL_STRUCT: return restore_type(struct_dict(cell->structure), cell->tag);
+    case PN_CELL_PACKED:
     case PN_CELL_EMPTY: break;
     }
     PyErr_SetString(PyExc_SystemError, "an empty cell has no value");

@@ -31,7 +31,8 @@ void pn_cell_release(pn_cell *cell, const pn_host *host)
     case PN_CELL_EMPTY: break;
     case PN_CELL_LIVE: host->release(host->ctx, c.live); break;
     case PN_CELL_JSON:
-    case PN_CELL_MPACK: pn_blob_unref(c.span.blob); break;
+    case PN_CELL_MPACK:
+    case PN_CELL_PACKED: pn_blob_unref(c.span.blob); break;
     case PN_CELL_REFDOC: pn_refdoc_free(c.refdoc, host); break;
     case PN_CELL_STRUCT: pn_struct_free(c.structure, host); break;
     }
@@ -47,6 +48,7 @@ pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_
     case PN_CELL_MPACK: return pn_mpack_to_json(pn_cell_span(cell), out, NULL);
     case PN_CELL_REFDOC: return pn_refdoc_write_json(cell->refdoc, host, out);
     case PN_CELL_STRUCT: return pn_struct_write_json(cell->structure, out);
+    case PN_CELL_PACKED: return PN_ERR_UNSUPPORTED;
     case PN_CELL_EMPTY: break;
     }
     return PN_ERR_INVALID;

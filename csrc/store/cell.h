@@ -56,9 +56,9 @@ typedef struct pn_cell {
 typedef struct pn_host {
     void *ctx;
     void (*release)(void *ctx, void *live);
-    void (*retain)(void *ctx, void *live); /* runs no host code */
     /* Appends the JSON text of a live value. PN_ERR_CALLBACK: the host holds the reason. */
     pn_status (*encode)(void *ctx, void *live, pn_buf *out);
+    void (*retain)(void *ctx, void *live); /* one more reference; runs no host code */
 } pn_host;
 
 /* A JSON cell over bytes that lie in blob; takes a reference of its own. */

@@ -48,7 +48,7 @@ static pn_status encode_live(void *ctx, void *live, pn_buf *out)
     return pn_buf_append(out, text, (size_t)n);
 }
 
-static const pn_host host = {NULL, release_live, encode_live};
+static const pn_host host = {NULL, release_live, encode_live, NULL};
 
 static pn_cell live(int v)
 {
