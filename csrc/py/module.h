@@ -54,7 +54,14 @@ int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations
 int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
 int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */
+int pn_py_add_pack(PyObject *module);     /* pack_type.c: Pack, reading one */
+int pn_py_add_pack_batch(PyObject *module); /* pack_batch.c: PackBatch, writing one */
+int pn_py_add_pack_upkeep(PyObject *module); /* pack_upkeep_py.c: what works on a directory alone */
 int pn_py_add_registry(PyObject *module); /* registry_py.c */
+
+/* Raises pannier.errors.CorruptPackError for the place err->offset of a pack's file; returns
+ * NULL. raise.c. */
+PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn_error *err);
 
 /* Text: an immutable run of bytes owned by the core, with the buffer protocol (so
  * it can be written, hashed or turned into bytes without a copy). text_type.c. */

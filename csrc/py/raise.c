@@ -1,5 +1,6 @@
 /* raise.c: the one table from a status of the core to a Python exception. */
 #include "py/json_py.h"
+#include "py/module.h"
 
 static PyObject *class_for(pn_status status)
 {
@@ -36,4 +37,18 @@ PyObject *pn_py_raise(pn_status status, const pn_error *err, const char *path)
         return PyErr_Format(class_for(status), "%s%s%s at byte %llu", path ? path : "", path ? ": " : "", what,
                             (unsigned long long)err->offset);
     return PyErr_Format(class_for(status), "%s%s%s", path ? path : "", path ? ": " : "", what);
+}
+
+PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn_error *err)
+{
+    PyObject *cls = PyObject_GetAttrString(state->errors, "CorruptPackError");
+    PyObject *name = cls ? PyUnicode_DecodeFSDefault(path ? path : "") : NULL;
+    PyObject *e = name ? PyObject_CallFunction(cls, "sOK", err->what ? err->what : pn_status_text(err->code), name,
+                                               (unsigned long long)err->offset)
+                       : NULL;
+    if (e != NULL) PyErr_SetObject(cls, e);
+    Py_XDECREF(e);
+    Py_XDECREF(name);
+    Py_XDECREF(cls);
+    return NULL;
 }

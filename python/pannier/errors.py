@@ -53,6 +53,64 @@ def _rebuild_corrupt(
     return CorruptStoreError(msg, doc, pos, path=path, offset=offset, hint=hint)
 
 
+class CorruptPackError(CorruptStoreError):
+    """A file of a pack is damaged: a checksum or a length is wrong, or bytes are missing.
+
+    Nothing of the damaged part was returned. ``pannier verify`` lists all that is
+    wrong; earlier generations may be whole (``StorageContext.open(dir, generation=)``,
+    ``pannier rollback``).
+
+    Attributes:
+        path (str): the file, or the directory.
+        offset (int): where in it, in bytes.
+    """
+
+    HINT = (
+        "Nothing was changed. 'pannier verify' lists what is damaged; an earlier generation may be "
+        "whole ('pannier history', 'pannier rollback')"
+    )
+
+    def __init__(self, what: str, path: str, offset: int) -> None:
+        CorruptStoreError.__init__(self, what, "", 0, path=path, offset=offset, hint=self.HINT)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.msg}, at byte {self.offset}. {self.hint}."
+
+    def __reduce__(self) -> Any:
+        return (CorruptPackError, (self.msg, self.path, self.offset))
+
+
+class FormatVersionError(PannierError, ValueError):
+    """A pack was written by a newer release, in a format that this one cannot read.
+    Nothing was changed."""
+
+
+class ConflictError(PannierError, RuntimeError):
+    """A persist into a pack would undo another writer's: the store there was changed
+    after this context was opened or last persisted. Nothing was changed.
+
+    Open the directory again (``reload()``, or a new context), repeat the change, persist.
+    """
+
+
+class LockedError(PannierError, BlockingIOError):
+    """Another process is writing into the pack, longer than one was willing to wait.
+    Nothing was changed. A killed process leaves no lock behind."""
+
+
+class GenerationError(PannierError, LookupError):
+    """A pack has no generation of that number, or not any more."""
+
+
+class MixedFormatError(PannierError, ValueError):
+    """A directory holds a pack and JSON files of the same stores that changed after it,
+    so it is not clear which is meant; ``format=`` says it. Nothing was changed."""
+
+
+class ReadOnlyError(PannierError, PermissionError):
+    """A context that was opened ``read_only`` was told to persist. Nothing was changed."""
+
+
 class UnserializableError(PannierError, TypeError):
     """A value that JSON cannot hold was about to be persisted; nothing was written.
 
