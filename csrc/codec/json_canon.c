@@ -230,3 +230,15 @@ pn_status pn_json_canonicalize(pn_bytes text, const pn_alloc *alloc, pn_buf *out
     if (s != PN_OK) out->len = before;
     return s;
 }
+
+pn_status pn_json_is_canonical(pn_bytes text, const pn_alloc *alloc, bool *canonical)
+{
+    pn_buf again;
+    PN_TRY(pn_json_check(text, canonical));
+    if (*canonical) return PN_OK;
+    pn_buf_init(&again, alloc);
+    pn_status s = rewrite(text, alloc, &again);
+    if (s == PN_OK) *canonical = pn_bytes_equal(text, pn_buf_view(&again));
+    pn_buf_clear(&again);
+    return s == PN_ERR_UNSUPPORTED ? PN_OK : s; /* a key that no canonical text has */
+}

@@ -123,4 +123,8 @@ pn_status pn_json_unescape(const pn_json_str *s, pn_buf *out);
  * (two characters to Python, which json.dumps writes like the one they would make). */
 pn_status pn_json_canonicalize(pn_bytes text, const pn_alloc *alloc, pn_buf *out);
 
+/* Whether text is one valid value in its canonical form: exactly, as a span's bit is not when
+ * there are very many keys. Memory is taken only when that bit says no. */
+pn_status pn_json_is_canonical(pn_bytes text, const pn_alloc *alloc, bool *canonical);
+
 #endif

@@ -27,7 +27,7 @@
 
 typedef enum pn_store_kind { PN_STORE_COLLECTIONS = 1, PN_STORE_VECTORS, PN_STORE_TEXT } pn_store_kind;
 typedef enum pn_table_type { PN_TABLE_VALUES = 1, PN_TABLE_VECTORS, PN_TABLE_STRINGS } pn_table_type;
-typedef enum pn_table_reset { PN_TABLE_KEEPS = 0, PN_TABLE_EMPTIED, PN_TABLE_DROPPED } pn_table_reset;
+typedef enum pn_table_reset { PN_TABLE_KEEPS = 0, PN_TABLE_EMPTIED, PN_TABLE_DROPPED, PN_TABLE_FRESH } pn_table_reset;
 typedef enum pn_entry_op { PN_ENTRY_PUT = 0, PN_ENTRY_FRESH, PN_ENTRY_REMOVE } pn_entry_op;
 typedef enum pn_value_form { PN_FORM_JSON = 0, PN_FORM_MPACK, PN_FORM_STRUCT, PN_FORM_CHANGE } pn_value_form;
 typedef enum pn_row_encoding { PN_ROW_F32 = 1, PN_ROW_F64 } pn_row_encoding;

@@ -474,6 +474,61 @@ static void test_json_canonicalize_errors_leave_the_output(void)
     }
 }
 
+/* {"k0": 0, "k1": 1, ...}, more keys than a span's bit keeps count of. */
+static void many_keys(pn_buf *out, int n)
+{
+    char part[32];
+    for (int i = 0; i < n; i++) {
+        int len = snprintf(part, sizeof part, "%s\"k%d\": %d", i ? ", " : "{", i, i);
+        CHECK_EQ_INT(pn_buf_append(out, part, (size_t)len), PN_OK);
+    }
+    CHECK_EQ_INT(pn_buf_push(out, '}'), PN_OK);
+}
+
+static bool is_canonical(const char *text, size_t n)
+{
+    bool canonical = false;
+    CHECK_EQ_INT(pn_json_is_canonical((pn_bytes){(const uint8_t *)text, n}, &pn_alloc_system, &canonical), PN_OK);
+    return canonical;
+}
+
+static void test_json_is_canonical_with_very_many_keys(void)
+{
+    pn_buf b;
+    bool canonical;
+    pn_buf_init(&b, &pn_alloc_system);
+    many_keys(&b, 3000);
+    CHECK_EQ_INT(pn_json_check(pn_buf_view(&b), &canonical), PN_OK);
+    CHECK(!canonical); /* else this tests nothing */
+    CHECK(is_canonical((const char *)b.data, b.len));
+    memcpy(strstr((char *)b.data, "k2999"), "k2998", 5); /* a key twice */
+    CHECK(!is_canonical((const char *)b.data, b.len));
+    pn_buf_clear(&b);
+    const char *other[] = {"[1,2]", "1.50", "[1] ", "{\"\xed\xa0\x80\xed\xb0\x80\": 1}"};
+    CHECK_EQ_INT(pn_json_is_canonical(PN_BYTES("\"\xe9\""), &pn_alloc_system, &canonical), PN_ERR_UTF8);
+    CHECK_EQ_INT(pn_json_is_canonical(PN_BYTES("[1"), &pn_alloc_system, &canonical), PN_ERR_SYNTAX);
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) CHECK(!is_canonical(other[i], strlen(other[i])));
+    CHECK(is_canonical("[1, 2]", 6));
+}
+
+static pn_status check_many_keys(const pn_alloc *alloc, pn_bytes text)
+{
+    bool canonical = false;
+    pn_status s = pn_json_is_canonical(text, alloc, &canonical);
+    CHECK(canonical == (s == PN_OK));
+    return s;
+}
+
+static void test_json_is_canonical_survives_oom(void)
+{
+    pn_status s;
+    pn_buf b;
+    pn_buf_init(&b, &pn_alloc_system);
+    many_keys(&b, 1100);
+    EACH_ALLOCATION_FAILED(f, s, s = check_many_keys(&f.alloc, pn_buf_view(&b)));
+    pn_buf_clear(&b);
+}
+
 static pn_status canonicalize(const pn_alloc *alloc)
 {
     const char *text = "{\"a\":[\"\\u0041\xc3\xa9\",1.50,{\"k\":1,\"k\":{\"z\":1}}],\"b\":1,\"a\":2,"
@@ -512,6 +567,8 @@ int main(void)
     RUN(test_json_canonicalize);
     RUN(test_json_canonicalize_many_duplicates);
     RUN(test_json_canonicalize_errors_leave_the_output);
+    RUN(test_json_is_canonical_with_very_many_keys);
+    RUN(test_json_is_canonical_survives_oom);
     RUN(test_json_canonicalize_survives_oom);
     return check_summary();
 }
