@@ -11,7 +11,10 @@
  *     pn_batch_span / _live / _row / _string / _remove ...
  *     pn_batch_encode(b, ...)       until nothing is left: live objects become text
  *     pn_batch_write(b, w)          the whole batch into a segment
- *     pn_batch_clear(b)             on every way out, where host code may run
+ *     pn_batch_free(b)              on every way out, where host code may run
+ *
+ * Layout: blocks of entries that never move; a blob that is met again at once is counted
+ * once; what is copied lies in a few large pieces of memory.
  *
  * One thread at a time. A failure of gathering leaves the batch as it was, but for what was
  * added before.
@@ -27,19 +30,46 @@ typedef struct pn_batch pn_batch;
 pn_status pn_batch_new(const pn_alloc *alloc, const pn_host *host, pn_batch **out);
 void pn_batch_free(pn_batch *b); /* NULL is fine; host code may run */
 
+/* Store, then table, then entries, as the segment's writer takes them: PN_ERR_INVALID for a
+ * table before any store and for an entry before any table. */
 pn_status pn_batch_store(pn_batch *b, pn_bytes name, pn_store_kind kind, bool reset);
 pn_status pn_batch_table(pn_batch *b, pn_bytes name, pn_table_type type, pn_table_reset reset);
 
 /* Keys and values lie in blobs (a reference is taken), or are copied when the blob is NULL. */
 pn_status pn_batch_span(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_value_form form,
                         pn_bytes value, pn_blob *value_owner);
+/* A value of another segment that nobody has looked at: it is checked when it is written, so
+ * that damaged bytes never get a good checksum. value_owner is that file's blob. */
+pn_status pn_batch_packed(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_value_form form,
+                          pn_bytes value, uint32_t crc, pn_blob *value_owner);
 /* JSON text that is not canonical; it is made so when the batch is written. */
 pn_status pn_batch_raw(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_bytes value, pn_blob *value_owner);
-/* Takes a reference to a live object (pn_host.retain). `before` (may be EMPTY; a JSON span in a blob,
- * referenced) is the text that the last commit wrote for the key: equal text is not written
- * again, unless op is FRESH. */
-pn_status pn_batch_live(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, void *live, const pn_cell *before);
-/* A row that stays where it is for as long as `pinned` says; `row` is read when written. */
+
+/* The text of a live value as it was last written. A store keeps one for each value that
+ * may change unseen, and shares it with its batch: what that encodes is offered here.
+ * Guarded by the host's lock. */
+typedef struct pn_live_note {
+    const pn_alloc *alloc;
+    size_t refs;
+    pn_blob *saved;   /* the text that the last durable commit has; NULL: none is known */
+    pn_blob *offered; /* another text, that a batch encoded; NULL: none */
+} pn_live_note;
+
+pn_status pn_live_note_new(const pn_alloc *alloc, pn_live_note **out);
+pn_live_note *pn_live_note_ref(pn_live_note *note); /* NULL gives NULL */
+void pn_live_note_unref(pn_live_note *note);        /* NULL is fine */
+/* The commit ended: what was offered is what is saved, or was never written. */
+void pn_live_note_settle(pn_live_note *note, bool durable);
+
+/* Takes a reference to a live object (pn_host.retain), and to `note` (may be NULL): text equal
+ * to note->saved is not written again, unless op is FRESH, or the table or the store is
+ * reset. */
+pn_status pn_batch_live(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, void *live, pn_live_note *note);
+/* The same with text around the live object's own (both copied). */
+pn_status pn_batch_live_within(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_bytes before, void *live,
+                               pn_bytes after, pn_live_note *note);
+
+/* A row that stays where it is for as long as its table is pinned; read when it is written. */
 pn_status pn_batch_row(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, size_t dim,
                        pn_row_encoding encoding, const void *row);
 pn_status pn_batch_string(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_bytes string, pn_blob *owner);
@@ -50,12 +80,15 @@ pn_status pn_batch_defer(pn_batch *b, void (*done)(void *ctx), void *ctx);
 
 /* Encodes live objects, about `bytes` of text, then returns; *left is how many remain.
  * What the host's encode returns is returned; *store, *table and *key say where it was (they
- * live as long as the batch). Host code may run. */
+ * live as long as the batch), and the same object comes next again. Host code may run. */
 pn_status pn_batch_encode(pn_batch *b, size_t bytes, size_t *left, pn_bytes *store, pn_bytes *table, pn_bytes *key);
 
 /* Whether anything would be written: a reset, a table that is not just kept, an entry. */
 bool pn_batch_changes(const pn_batch *b);
-/* Needs no host. PN_ERR_INVALID while live objects remain. */
+/* Needs no host. PN_ERR_INVALID while live objects remain. CORRUPT: pn_batch_damage tells what
+ * is. A table that is just kept and has no entries is not written, nor a store of such. */
 pn_status pn_batch_write(pn_batch *b, pn_segment_writer *w);
+/* The damaged file's name (or NULL), which lives as long as the batch, and the place in it. */
+const char *pn_batch_damage(const pn_batch *b, pn_error *err);
 
 #endif
