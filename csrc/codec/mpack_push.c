@@ -29,11 +29,16 @@ pn_status pn_mpack_push_text(pn_buf *out, pn_bytes text)
     return pn_buf_append(out, text.ptr, text.len);
 }
 
+pn_status pn_mpack_push_bin_head(pn_buf *out, size_t n)
+{
+    PN_FAIL_IF(n > UINT32_MAX, PN_ERR_RANGE);
+    msgpack_packer to = packer(out);
+    return result(msgpack_pack_bin(&to, n));
+}
+
 pn_status pn_mpack_push_bin(pn_buf *out, pn_bytes bytes)
 {
-    PN_FAIL_IF(bytes.len > UINT32_MAX, PN_ERR_RANGE);
-    msgpack_packer to = packer(out);
-    PN_TRY(result(msgpack_pack_bin(&to, bytes.len)));
+    PN_TRY(pn_mpack_push_bin_head(out, bytes.len));
     return pn_buf_append(out, bytes.ptr, bytes.len);
 }
 

@@ -15,6 +15,7 @@
 pn_status pn_mpack_push_array(pn_buf *out, size_t n);
 pn_status pn_mpack_push_text(pn_buf *out, pn_bytes text); /* str; the caller's business that it is UTF-8 */
 pn_status pn_mpack_push_bin(pn_buf *out, pn_bytes bytes);
+pn_status pn_mpack_push_bin_head(pn_buf *out, size_t n); /* the caller appends the n bytes */
 pn_status pn_mpack_push_uint(pn_buf *out, uint64_t v);
 pn_status pn_mpack_push_int(pn_buf *out, int64_t v);
 pn_status pn_mpack_push_bool(pn_buf *out, bool v);

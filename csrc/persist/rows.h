@@ -6,7 +6,12 @@
  * that they change: a merge of young segments needs no old one.
  *
  * A view borrows the bytes that it was read from. Reading checks shape and lengths, and
- * that the rows are canonical JSON text (for a dict, "key": value).
+ * that the rows are canonical JSON text (for a dict, "key": value); a key of a dict may
+ * occur twice, as it may in a file.
+ *
+ * Reading takes some 0.6 ns a byte of text. Applying and combining copy the result's text
+ * and are O(rows of the first + pieces * log pieces); they cannot grow beyond what the two
+ * have together, whatever the bytes say.
  */
 #ifndef PN_PERSIST_ROWS_H
 #define PN_PERSIST_ROWS_H
@@ -43,7 +48,9 @@ pn_status pn_rows_read(const pn_alloc *alloc, pn_bytes bytes, bool change, pn_ro
 void pn_rows_clear(pn_rows *r);
 
 /* Appends the bytes of a view (whose pieces the caller made). Kept pieces that follow
- * one another, and new ones, are joined. */
+ * one another, and new ones, are joined. INVALID when the pieces do not have `rows` rows, or
+ * those of a struct keep; RANGE for a column of 2^32 bytes or more. On failure of this and
+ * the next two, out is as it was. */
 pn_status pn_rows_write(const pn_rows *r, pn_buf *out);
 
 /* Appends base with the change applied (a struct), or both changes as one. CORRUPT when
