@@ -93,4 +93,6 @@ void pn_blob_unref(pn_blob *blob)
     pn_alloc_put(blob->alloc, blob);
 }
 
+const pn_alloc *pn_blob_alloc(const pn_blob *blob) { return blob->alloc; }
+
 pn_bytes pn_blob_view(const pn_blob *blob) { return (pn_bytes){blob->ptr, blob->len}; }

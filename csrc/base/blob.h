@@ -30,5 +30,7 @@ pn_blob *pn_blob_ref(pn_blob *blob);  /* NULL gives NULL */
 void pn_blob_unref(pn_blob *blob);    /* NULL is fine */
 
 pn_bytes pn_blob_view(const pn_blob *blob);
+/* The allocator that it was made with. */
+const pn_alloc *pn_blob_alloc(const pn_blob *blob);
 
 #endif

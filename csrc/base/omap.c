@@ -23,6 +23,8 @@ pn_bytes pn_omap_key_of(const void *value)
     return (pn_bytes){e->ptr, e->len};
 }
 
+pn_blob *pn_omap_owner_of(const void *value) { return ((const head *)value - 1)->owner; }
+
 void pn_omap_init(pn_omap *m, const pn_alloc *alloc, size_t value_size)
 {
     *m = (pn_omap){.alloc = alloc, .seed = pn_hash_seed(), .value_size = value_size};

@@ -44,8 +44,10 @@ static inline size_t pn_omap_len(const pn_omap *m) { return m->live; }
 /* The value of a key, or NULL. */
 void *pn_omap_get(const pn_omap *m, pn_bytes key);
 
-/* The key of a value that get, put or next handed out; valid as long as the value. */
+/* The key of a value that get, put or next handed out, and the blob that it lies in
+ * (borrowed); valid as long as the value. */
 pn_bytes pn_omap_key_of(const void *value);
+pn_blob *pn_omap_owner_of(const void *value);
 
 /* Finds or adds. *value points at the value; when *added it is zeroed and the
  * caller fills it. `owner` is the blob that key points into (a reference is
@@ -56,7 +58,8 @@ pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bo
 bool pn_omap_remove(pn_omap *m, pn_bytes key, void *out);
 
 /* Iteration in insertion order: start with *pos = 0; false at the end. Adding or
- * removing while iterating is allowed only if `version` is checked by the caller. */
+ * removing while iterating is allowed only if `version` is checked by the caller; but the
+ * entry that was handed out last may be removed, and the iteration goes on. */
 bool pn_omap_next(const pn_omap *m, size_t *pos, pn_bytes *key, void **value);
 /* As next, and also hands out the key's owner (borrowed). */
 bool pn_omap_next_owned(const pn_omap *m, size_t *pos, pn_bytes *key, pn_blob **owner, void **value);

@@ -120,7 +120,7 @@ static void test_omap_holds_the_owner_of_a_key(void)
     CHECK_EQ_INT(pn_omap_put(&m, (pn_bytes){p + 5, 4}, blob, &value, &added), PN_OK);
     CHECK_EQ_INT(pn_omap_put(&m, PN_BYTES("alpha"), NULL, &value, &added), PN_OK);
     CHECK(!added);
-    pn_blob_unref(blob);
+    pn_blob_unref(blob); /* its address stays good: the map holds it */
     CHECK(pn_omap_get(&m, PN_BYTES("beta")) != NULL);
     CHECK(pn_omap_remove(&m, PN_BYTES("alpha"), NULL));
     CHECK(pn_omap_get(&m, PN_BYTES("alpha")) == NULL);
@@ -129,7 +129,38 @@ static void test_omap_holds_the_owner_of_a_key(void)
     CHECK(pn_omap_next(&m, &pos, &key, &value));
     CHECK(pn_bytes_equal(pn_omap_key_of(value), key));
     CHECK(key.ptr == p + 5); /* borrowed, not copied */
+    CHECK(pn_omap_owner_of(value) == blob);
     pn_omap_clear(&m);
+    CHECK_EQ_INT(f.blocks, 0);
+}
+
+/* The entry that was handed out last may go while others are still to come. */
+static void test_omap_removing_on_the_way(void)
+{
+    fail_alloc f;
+    fail_alloc_init(&f, 0);
+    pn_omap m;
+    pn_omap_init(&m, &f.alloc, sizeof(int));
+    for (int keep = 2; keep < 5; keep += 2) { /* 4: no key is left */
+        char text[64];
+        for (int key = 0; key < 100; key++) {
+            void *value;
+            bool added;
+            CHECK_EQ_INT(pn_omap_put(&m, key_text(key, text), NULL, &value, &added), PN_OK);
+            *(int *)value = key;
+        }
+        size_t pos = 0;
+        int seen = 0;
+        pn_bytes key;
+        void *value;
+        while (pn_omap_next(&m, &pos, &key, &value)) {
+            CHECK_EQ_INT(*(int *)value, seen++);
+            if (keep == 4 || *(int *)value % keep) CHECK(pn_omap_remove(&m, key, NULL));
+        }
+        CHECK_EQ_INT(seen, 100);
+        CHECK_EQ_INT(pn_omap_len(&m), keep == 4 ? 0 : 50);
+        pn_omap_clear(&m);
+    }
     CHECK_EQ_INT(f.blocks, 0);
 }
 
@@ -197,6 +228,7 @@ int main(void)
 {
     RUN(test_omap_is_a_dict);
     RUN(test_omap_holds_the_owner_of_a_key);
+    RUN(test_omap_removing_on_the_way);
     RUN(test_omap_reserve_spares_rehashing);
     RUN(test_omap_put_survives_oom);
     return check_summary();
