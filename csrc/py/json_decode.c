@@ -24,19 +24,32 @@ static PyObject *str_surrogates(pn_bytes utf8)
     return PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, "surrogatepass");
 }
 
-PyObject *pn_py_str(pn_bytes utf8)
-{
-    int gc = pn_gc_pause(); /* with surrogates an exception comes and goes: callers hold pointers into tables */
-    PyObject *s = str_surrogates(utf8);
-    pn_gc_resume(gc);
-    return s;
-}
-
 static PyObject *ascii_str(const uint8_t *p, size_t n)
 {
     if (n == 1) return PyUnicode_FromOrdinal(*p); /* Python keeps one of each */
     PyObject *s = PyUnicode_New((Py_ssize_t)n, 127);
     if (s != NULL && n) memcpy(PyUnicode_1BYTE_DATA(s), p, n);
+    return s;
+}
+
+static bool is_ascii(pn_bytes text)
+{
+    uint64_t high = 0, v;
+    size_t i = 0;
+    for (; text.len - i >= 8; i += 8) {
+        memcpy(&v, text.ptr + i, 8);
+        high |= v;
+    }
+    for (; i < text.len; i++) high |= (uint64_t)text.ptr[i] << 56;
+    return (high & 0x8080808080808080u) == 0;
+}
+
+PyObject *pn_py_str(pn_bytes utf8)
+{
+    if (is_ascii(utf8)) return ascii_str(utf8.ptr, utf8.len);
+    int gc = pn_gc_pause(); /* with surrogates an exception comes and goes: callers hold pointers into tables */
+    PyObject *s = str_surrogates(utf8);
+    pn_gc_resume(gc);
     return s;
 }
 

@@ -1,10 +1,14 @@
 /* kv_type.c: KVTable, collections of values behind the peer's SimpleKVStore interface.
  *
- * A table is native (a pn_kv) or *surrendered*: a plain dict of dicts is the truth and
- * every method works on that, as the peer's own store does. It surrenders when a
- * caller hands in or asks for the dicts themselves (constructor data, to_dict, an
- * assigned mapping), or uses a key that is no exact str. Both ways callers see the
- * same: values are shared but for their top level, order is insertion order.
+ * A table begins *young*: nothing but put, get, get_all and delete with exact str has
+ * happened, so every value is a live object and every key a str, which nothing holds
+ * better than dicts. These are the table's own: nobody else has seen them. Anything else
+ * (a file loaded, documents added, a persist) makes it *native*, a pn_kv, for good. And
+ * it may be *surrendered*: a plain dict of dicts is the truth and every method works on
+ * that, as the peer's own store does. It surrenders when a caller hands in or asks for
+ * the dicts themselves (constructor data, to_dict, an assigned mapping), or uses a key
+ * that is no exact str. In all three callers see the same: values are shared but for
+ * their top level, order is insertion order.
  *
  * No method releases the GIL while it looks at the table, so the GIL is its lock.
  * What an operation displaces is released last, since that may run Python code.
@@ -12,150 +16,24 @@
 #include "py/kv_type.h"
 
 #include "store/refdoc.h"
-#include "store/structs.h"
 
 typedef struct {
     PyObject_HEAD
-    pn_kv *kv;       /* NULL once surrendered */
+    pn_kv *kv;       /* the store of a native table */
     PyObject *plain; /* the dict of dicts, once surrendered */
+    PyObject *young; /* {name: {key: value}} of a young one; NULL also while empty */
     /* The collection that was last asked for: callers use the same few name objects again
-     * and again. Good while kv holds the same collections (its version says so). */
-    PyObject *last_name;
+     * and again. last_map of a young table, else last, which is good while kv holds the same
+     * collections (its version says so). Both borrowed. */
+    PyObject *last_name, *last_map;
     pn_coll *last;
     uint64_t last_version;
+    PyObject *default_name; /* "data", once used */
+    /* What get_all handed out a copy of, the last time: see all_of. */
+    PyObject *all;
+    pn_coll *all_coll;
+    uint64_t all_version;
 } kv_object;
-
-/* ---- live values: the host's side of a cell ---- */
-
-static void host_release(void *ctx, void *live)
-{
-    (void)ctx;
-    Py_DECREF((PyObject *)live);
-}
-
-static pn_status host_encode(void *ctx, void *live, pn_buf *out)
-{
-    (void)ctx;
-    PyObject *obj = Py_NewRef((PyObject *)live); /* the encoder may run code that drops it */
-    pn_status s = pn_py_encode(obj, PN_ENCODE_DUMPS, out);
-    Py_DECREF(obj);
-    return s;
-}
-
-static void host_retain(void *ctx, void *live)
-{
-    (void)ctx;
-    Py_INCREF((PyObject *)live);
-}
-
-const pn_host pn_py_host = {NULL, host_release, host_encode, host_retain};
-
-static PyObject *decode_mpack(const pn_cell *cell)
-{
-    pn_buf json;
-    pn_buf_init(&json, &pn_alloc_system);
-    pn_error err;
-    pn_status s = pn_cell_write_json(cell, &pn_py_host, &pn_alloc_system, &json);
-    PyObject *value = NULL;
-    if (s == PN_OK)
-        value = pn_py_decode(pn_buf_view(&json));
-    else
-        pn_py_raise(s, (err = (pn_error){s, 0, 0, NULL}, &err), NULL);
-    pn_buf_clear(&json);
-    return value;
-}
-
-PyObject *pn_py_key_list(const pn_omap *map)
-{
-    int gc = pn_gc_pause();
-    PyObject *list = PyList_New(0);
-    size_t pos = 0;
-    pn_bytes key;
-    void *unused;
-    while (list != NULL && pn_omap_next(map, &pos, &key, &unused)) {
-        PyObject *s = pn_py_str(key);
-        if (s == NULL || PyList_Append(list, s) < 0) Py_CLEAR(list);
-        Py_XDECREF(s);
-    }
-    pn_gc_resume(gc);
-    return list;
-}
-
-static PyObject *refdoc_dict(const pn_refdoc *r)
-{
-    PyObject *ids = pn_py_key_list(&r->ids), *metadata = pn_py_cell_value(&r->metadata);
-    PyObject *dict = ids && metadata ? Py_BuildValue("{sOsO}", "node_ids", ids, "metadata", metadata) : NULL;
-    Py_XDECREF(ids);
-    Py_XDECREF(metadata);
-    return dict;
-}
-
-static PyObject *struct_dict(const pn_struct *s)
-{
-    pn_buf data;
-    pn_buf_init(&data, &pn_alloc_system);
-    pn_status status = pn_struct_write_data(s, &data);
-    PyObject *dict = status == PN_OK ? Py_BuildValue("{ss#ss#}", "__type__", s->type.data, (Py_ssize_t)s->type.len,
-                                                     "__data__", data.data, (Py_ssize_t)data.len)
-                                     : pn_py_raise(status, NULL, NULL);
-    pn_buf_clear(&data);
-    return dict;
-}
-
-/* The peer keeps an enum member under "__type__" until the value has been through a
- * file; a span that was made in this process remembers which enum by its tag. */
-static PyObject *restore_type(PyObject *value, uint8_t tag)
-{
-    static const char *const home[][2] = {
-        {"llama_index.core.schema", "ObjectType"},
-        {"llama_index.core.data_structs.struct_type", "IndexStructType"},
-    };
-    if (value == NULL || tag == PN_TAG_NONE) return value;
-    /* Only dictionary look-ups: no bytecode may run here, since that could let another
-     * thread change the table whose cell is being promoted. */
-    PyObject *name = PyUnicode_FromString(home[tag - 1][0]), *module = name ? PyImport_GetModule(name) : NULL;
-    PyObject *type = module ? PyObject_GetAttrString(module, home[tag - 1][1]) : NULL;
-    PyObject *members = type ? PyObject_GetAttrString(type, "_value2member_map_") : NULL;
-    PyObject *text = PyDict_Check(value) ? PyDict_GetItemString(value, "__type__") : NULL;
-    PyObject *member = members && text ? PyDict_GetItemWithError(members, text) : NULL;
-    if (member != NULL) (void)PyDict_SetItemString(value, "__type__", member);
-    PyErr_Clear(); /* the text itself equals the member: good enough */
-    Py_XDECREF(members);
-    Py_XDECREF(type);
-    Py_XDECREF(module);
-    Py_XDECREF(name);
-    return value;
-}
-
-PyObject *pn_py_cell_value(const pn_cell *cell)
-{
-    switch ((pn_cell_kind)cell->kind) {
-    case PN_CELL_LIVE: return Py_NewRef((PyObject *)cell->live);
-    case PN_CELL_JSON: return restore_type(pn_py_decode(pn_cell_span(cell)), cell->tag);
-    case PN_CELL_MPACK: return decode_mpack(cell);
-    case PN_CELL_REFDOC: return refdoc_dict(cell->refdoc);
-    case PN_CELL_STRUCT: return restore_type(struct_dict(cell->structure), cell->tag);
-    case PN_CELL_PACKED:
-    case PN_CELL_EMPTY: break;
-    }
-    PyErr_SetString(PyExc_SystemError, "an empty cell has no value");
-    return NULL;
-}
-
-PyObject *pn_py_promote(pn_cell *cell)
-{
-    if (cell->kind == PN_CELL_LIVE) return cell->live;
-    int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
-    PyObject *value = pn_py_cell_value(cell);
-    if (value != NULL) {
-        pn_cell old = *cell;
-        *cell = (pn_cell){.kind = PN_CELL_LIVE};
-        cell->live = value;
-        pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
-    }
-    pn_gc_resume(gc);
-    return value;
-}
 
 /* ---- surrender ---- */
 
@@ -164,10 +42,19 @@ typedef PyObject *(*value_of)(pn_cell *cell); /* a new reference, or NULL with a
 static PyObject *promoted(pn_cell *cell) { return Py_XNewRef(pn_py_promote(cell)); }
 static PyObject *decoded(pn_cell *cell) { return pn_py_cell_value(cell); }
 
+static PyObject *dict_for(size_t n)
+{
+#if PY_VERSION_HEX < 0x030d0000
+    if (n > 5) return _PyDict_NewPresized((Py_ssize_t)n);
+#endif
+    (void)n;
+    return PyDict_New();
+}
+
 static PyObject *plain_collection(pn_coll *coll, value_of get)
 {
     int gc = pn_gc_pause();
-    PyObject *dict = PyDict_New();
+    PyObject *dict = dict_for(pn_omap_len(&coll->cells));
     size_t pos = 0;
     pn_bytes key;
     void *cell;
@@ -203,25 +90,36 @@ static PyObject *plain_store(pn_kv *kv, value_of get)
 static void forget_last(kv_object *self)
 {
     self->last = NULL;
-    Py_CLEAR(self->last_name);
+    self->last_map = NULL;
+    Py_CLEAR(self->last_name); /* an exact str: releasing one runs no code */
+}
+
+/* May run code: a value that was removed may have been held here alone. */
+static void forget_all(kv_object *self)
+{
+    self->all_coll = NULL;
+    Py_CLEAR(self->all);
 }
 
 static int adopt(kv_object *self, PyObject *plain)
 {
     pn_kv *kv = self->kv;
-    PyObject *old = self->plain;
+    PyObject *old = self->plain, *young = self->young;
     forget_last(self);
     self->kv = NULL;
+    self->young = NULL;
     self->plain = Py_NewRef(plain);
+    forget_all(self);
     pn_kv_unref(kv);
+    Py_XDECREF(young);
     Py_XDECREF(old);
     return 0;
 }
 
 static int surrender(kv_object *self)
 {
-    if (self->kv == NULL) return 0;
-    PyObject *plain = plain_store(self->kv, promoted);
+    if (self->plain != NULL) return 0;
+    PyObject *plain = self->kv ? plain_store(self->kv, promoted) : self->young ? Py_NewRef(self->young) : PyDict_New();
     if (plain == NULL) return -1;
     adopt(self, plain);
     Py_DECREF(plain);
@@ -238,11 +136,62 @@ static void raise_key_error(PyObject *key)
     Py_XDECREF(args);
 }
 
+static pn_status put_cell(pn_coll *coll, PyObject *key, PyObject *value, pn_cell *old)
+{
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes k;
+    pn_status s = PN_ERR_CALLBACK;
+    if (pn_py_key(key, &scratch, &k)) {
+        pn_cell cell = {.kind = PN_CELL_LIVE};
+        cell.live = value;
+        s = pn_coll_put(coll, k, NULL, cell, old);
+        if (s == PN_OK) Py_INCREF(value);
+    }
+    pn_buf_clear(&scratch);
+    return s;
+}
+
+static pn_status named_collection(pn_kv *kv, PyObject *name, pn_coll **out)
+{
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes n;
+    pn_status s = pn_py_key(name, &scratch, &n) ? pn_kv_collection(kv, n, out) : PN_ERR_CALLBACK;
+    pn_buf_clear(&scratch);
+    return s;
+}
+
+/* The same contents as a pn_kv. */
+static pn_status grow_up(PyObject *young, pn_kv *kv)
+{
+    PyObject *name, *map, *key, *value;
+    for (Py_ssize_t pos = 0; young != NULL && PyDict_Next(young, &pos, &name, &map);) {
+        pn_coll *coll;
+        PN_TRY(named_collection(kv, name, &coll));
+        PN_TRY(pn_omap_reserve(&coll->cells, (size_t)PyDict_GET_SIZE(map)));
+        for (Py_ssize_t at = 0; PyDict_Next(map, &at, &key, &value);) {
+            pn_cell none;
+            PN_TRY(put_cell(coll, key, value, &none));
+        }
+    }
+    return PN_OK;
+}
+
+/* Makes a young table native. */
 static int ready(kv_object *self)
 {
     if (self->kv != NULL || self->plain != NULL) return 0;
-    pn_status s = pn_kv_new(&pn_alloc_system, &pn_py_host, &self->kv);
-    return s == PN_OK ? 0 : (pn_py_raise(s, NULL, NULL), -1);
+    pn_kv *kv;
+    int gc = pn_gc_pause();
+    pn_status s = pn_kv_new(&pn_alloc_system, &pn_py_host, &kv);
+    if (s == PN_OK && (s = grow_up(self->young, kv)) != PN_OK) pn_kv_unref(kv);
+    pn_gc_resume(gc);
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL), -1;
+    forget_last(self);
+    self->kv = kv;
+    Py_CLEAR(self->young); /* the values are the store's now: nothing is let go of */
+    return 0;
 }
 
 pn_kv *pn_py_kv(pn_module_state *state, PyObject *table)
@@ -253,6 +202,7 @@ pn_kv *pn_py_kv(pn_module_state *state, PyObject *table)
         PyErr_Clear();
         return NULL;
     }
+    if (self->all != NULL) forget_all(self); /* the caller may change what it was made of */
     return self->kv;
 }
 
@@ -287,21 +237,40 @@ static pn_coll *native_collection(kv_object *self, PyObject *collection)
         surrender(self);
         return NULL;
     }
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes name;
     pn_coll *coll = NULL;
-    if (pn_py_key(collection, &scratch, &name)) {
-        pn_status s = pn_kv_collection(self->kv, name, &coll);
-        if (s != PN_OK) pn_py_raise(s, NULL, NULL);
-    }
-    pn_buf_clear(&scratch);
-    if (coll != NULL) {
-        Py_XSETREF(self->last_name, Py_NewRef(collection)); /* an exact str: releasing one runs no code */
-        self->last = coll;
-        self->last_version = self->kv->colls.version;
-    }
+    pn_status s = named_collection(self->kv, collection, &coll);
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL), NULL;
+    Py_XSETREF(self->last_name, Py_NewRef(collection));
+    self->last = coll;
+    self->last_version = self->kv->colls.version;
     return coll;
+}
+
+/* The dict of that name in an outer dict, made when missing; borrowed. */
+static PyObject *inner_dict(PyObject *outer, PyObject *name)
+{
+    PyObject *map = PyDict_GetItemWithError(outer, name);
+    if (map != NULL || PyErr_Occurred() || (map = PyDict_New()) == NULL) return map;
+    int failed = PyDict_SetItem(outer, name, map);
+    Py_DECREF(map);
+    return failed ? NULL : map;
+}
+
+/* The collection of a young table (a new reference), made when missing; NULL with or
+ * without an exception: without, the table is not young or the key or name is odd. */
+static PyObject *young_map(kv_object *self, PyObject *collection, PyObject *key)
+{
+    if (key != NULL && !PyUnicode_CheckExact(key)) return NULL;
+    if (self->last_map != NULL && collection == self->last_name) return Py_NewRef(self->last_map);
+    if (self->kv != NULL || self->plain != NULL || !PyUnicode_CheckExact(collection)) return NULL;
+    int gc = pn_gc_pause(); /* a finalizer could use the table */
+    if (self->young == NULL) self->young = PyDict_New();
+    PyObject *map = self->young ? inner_dict(self->young, collection) : NULL;
+    pn_gc_resume(gc);
+    if (map == NULL) return NULL;
+    Py_XSETREF(self->last_name, Py_NewRef(collection));
+    self->last_map = map;
+    return Py_NewRef(map);
 }
 
 /* Parses (first [, second], collection="data") of a fast call: the peer's signatures. */
@@ -309,9 +278,14 @@ typedef struct {
     PyObject *first, *second, *collection;
 } call_args;
 
-static bool is_name(PyObject *kw, const char *name) { return PyUnicode_CompareWithASCIIString(kw, name) == 0; }
+static bool is_name(PyObject *kw, const char *name)
+{
+    size_t len = strlen(name);
+    return PyUnicode_IS_COMPACT_ASCII(kw) && (size_t)PyUnicode_GET_LENGTH(kw) == len &&
+           memcmp(PyUnicode_1BYTE_DATA(kw), name, len) == 0;
+}
 
-static bool parse_call(const char *fn, const char *first, const char *second, PyObject *const *args, Py_ssize_t nargs,
+static bool parse_any(const char *fn, const char *first, const char *second, PyObject *const *args, Py_ssize_t nargs,
                        PyObject *kwnames, call_args *out)
 {
     PyObject **slots[] = {&out->first, second ? &out->second : &out->collection, second ? &out->collection : NULL};
@@ -341,11 +315,22 @@ static bool parse_call(const char *fn, const char *first, const char *second, Py
     return true;
 }
 
-static PyObject *collection_or_default(const call_args *a, PyObject **owned)
+static inline bool parse_call(const char *fn, const char *first, const char *second, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames, call_args *out)
 {
-    *owned = NULL;
-    if (a->collection != NULL) return a->collection;
-    return *owned = PyUnicode_InternFromString("data");
+    Py_ssize_t needed = second ? 2 : 1;
+    if (kwnames != NULL || nargs < needed || nargs > needed + 1)
+        return parse_any(fn, first, second, args, nargs, kwnames, out);
+    *out = (call_args){args[0], second ? args[1] : NULL, nargs > needed ? args[needed] : NULL};
+    return true;
+}
+
+/* The name itself, or "data" for none; borrowed, of the caller or the table. */
+static PyObject *or_default(kv_object *self, PyObject *collection)
+{
+    if (collection != NULL) return collection;
+    if (self->default_name == NULL) self->default_name = PyUnicode_InternFromString("data");
+    return self->default_name;
 }
 
 /* ---- put ---- */
@@ -354,8 +339,9 @@ static int put_live(kv_object *self, PyObject *collection, PyObject *key, PyObje
 {
     if (!PyUnicode_CheckExact(key)) {
         if (PyObject_Hash(key) == -1) return -1;
-        if (ready(self) < 0 || surrender(self) < 0) return -1;
+        if (surrender(self) < 0) return -1;
     }
+    forget_all(self);
     pn_coll *coll = native_collection(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
@@ -364,25 +350,10 @@ static int put_live(kv_object *self, PyObject *collection, PyObject *key, PyObje
         Py_XDECREF(m);
         return r;
     }
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes k;
-    int result = -1;
     pn_cell old = {.kind = PN_CELL_EMPTY};
-    if (pn_py_key(key, &scratch, &k)) {
-        pn_cell cell = {.kind = PN_CELL_LIVE};
-        cell.live = value;
-        pn_status s = pn_coll_put(coll, k, NULL, cell, &old);
-        if (s == PN_OK) {
-            Py_INCREF(value);
-            result = 0;
-        } else {
-            pn_py_raise(s, NULL, NULL);
-        }
-    }
-    pn_buf_clear(&scratch);
+    pn_status s = put_cell(coll, key, value, &old);
     pn_cell_release(&old, &pn_py_host);
-    return result;
+    return s == PN_OK ? 0 : (pn_py_raise(s, NULL, NULL), -1);
 }
 
 /* val.copy(), as the peer does. */
@@ -396,7 +367,11 @@ static int put_copy(kv_object *self, PyObject *collection, PyObject *key, PyObje
     /* the peer evaluates the copy first, then touches the collection, then stores */
     PyObject *copy = shallow_copy(value);
     if (copy == NULL) return -1;
-    int r = put_live(self, collection, key, copy);
+    PyObject *map = young_map(self, collection, key);
+    int r = map              ? PyDict_SetItem(map, key, copy)
+            : PyErr_Occurred() ? -1
+                               : put_live(self, collection, key, copy);
+    Py_XDECREF(map);
     Py_DECREF(copy);
     return r;
 }
@@ -404,12 +379,10 @@ static int put_copy(kv_object *self, PyObject *collection, PyObject *key, PyObje
 static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     call_args a;
-    PyObject *owned;
     if (!parse_call("put", "key", "val", args, nargs, kwnames, &a)) return NULL;
-    PyObject *collection = collection_or_default(&a, &owned);
-    int r = collection ? put_copy((kv_object *)op, collection, a.first, a.second) : -1;
-    Py_XDECREF(owned);
-    return r < 0 ? NULL : Py_NewRef(Py_None);
+    PyObject *collection = or_default((kv_object *)op, a.collection);
+    if (collection == NULL || put_copy((kv_object *)op, collection, a.first, a.second) < 0) return NULL;
+    Py_RETURN_NONE;
 }
 
 /* ---- get ---- */
@@ -425,7 +398,7 @@ static PyObject *plain_value(PyObject *mapping, PyObject *key)
 static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
 {
     if (!PyUnicode_CheckExact(key) && !never_equals_str(key)) {
-        if (ready(self) < 0 || surrender(self) < 0) return NULL;
+        if (surrender(self) < 0) return NULL;
     }
     pn_coll *coll = native_collection(self, collection);
     if (coll == NULL) {
@@ -446,48 +419,92 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
     return cell != NULL ? Py_XNewRef(pn_py_promote(cell)) : NULL;
 }
 
+/* As find_live, in any table. */
+static PyObject *find_value(kv_object *self, PyObject *collection, PyObject *key)
+{
+    PyObject *map = young_map(self, collection, key);
+    if (map == NULL) return PyErr_Occurred() ? NULL : find_live(self, collection, key);
+    PyObject *value = Py_XNewRef(PyDict_GetItemWithError(map, key));
+    Py_DECREF(map);
+    return value;
+}
+
+static PyObject *get_copy(kv_object *self, PyObject *collection, PyObject *key)
+{
+    PyObject *live = find_value(self, collection, key);
+    if (live == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    PyObject *copy = shallow_copy(live);
+    Py_DECREF(live);
+    return copy;
+}
+
 static PyObject *kv_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     call_args a;
-    PyObject *owned;
     if (!parse_call("get", "key", NULL, args, nargs, kwnames, &a)) return NULL;
-    PyObject *collection = collection_or_default(&a, &owned);
-    PyObject *live = collection ? find_live((kv_object *)op, collection, a.first) : NULL;
-    PyObject *result = NULL;
-    if (live != NULL) {
-        result = shallow_copy(live);
-        Py_DECREF(live);
-    } else if (!PyErr_Occurred()) {
-        result = Py_NewRef(Py_None);
+    PyObject *collection = or_default((kv_object *)op, a.collection);
+    return collection ? get_copy((kv_object *)op, collection, a.first) : NULL;
+}
+
+/* Whether every value of the collection is the one that stands at its place in the dict. */
+static bool holds_all(const pn_coll *coll, PyObject *dict)
+{
+    size_t pos = 0;
+    Py_ssize_t at = 0;
+    pn_bytes key;
+    void *cell;
+    PyObject *value;
+    while (pn_omap_next(&coll->cells, &pos, &key, &cell)) {
+        const pn_cell *c = cell;
+        if (!PyDict_Next(dict, &at, NULL, &value) || c->kind != PN_CELL_LIVE || c->live != value) return false;
     }
-    Py_XDECREF(owned);
-    return result;
+    return !PyDict_Next(dict, &at, NULL, &value);
+}
+
+/* {key: live value} of a native collection (a new reference): kept from one call to the
+ * next, since copying a dict costs a fraction of making it, and looked through whether it
+ * still holds. */
+static PyObject *all_of(kv_object *self, pn_coll *coll)
+{
+    if (self->all != NULL && self->all_coll == coll && self->all_version == coll->cells.version &&
+        holds_all(coll, self->all))
+        return Py_NewRef(self->all);
+    PyObject *dict = plain_collection(coll, promoted), *old = self->all;
+    if (dict == NULL) return NULL;
+    self->all = Py_NewRef(dict);
+    self->all_coll = coll;
+    self->all_version = coll->cells.version;
+    Py_XDECREF(old);
+    return dict;
 }
 
 static PyObject *get_all(kv_object *self, PyObject *collection)
 {
-    pn_coll *coll = native_collection(self, collection);
-    if (coll != NULL) return plain_collection(coll, promoted);
-    if (PyErr_Occurred()) return NULL;
-    PyObject *m = plain_mapping(self, collection);
-    PyObject *copy = m ? PyObject_CallOneArg((PyObject *)&PyDict_Type, m) : NULL;
-    Py_XDECREF(m);
+    PyObject *map = young_map(self, collection, NULL);
+    if (map == NULL && !PyErr_Occurred()) {
+        pn_coll *coll = native_collection(self, collection);
+        if (coll != NULL)
+            map = all_of(self, coll);
+        else if (!PyErr_Occurred())
+            map = plain_mapping(self, collection);
+    }
+    if (map == NULL) return NULL;
+    PyObject *copy = PyDict_CheckExact(map) ? PyDict_Copy(map) : PyObject_CallOneArg((PyObject *)&PyDict_Type, map);
+    Py_DECREF(map);
     return copy;
 }
 
 static PyObject *kv_get_all(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *collection = nargs ? args[0] : NULL, *owned = NULL;
+    PyObject *collection = nargs ? args[0] : NULL;
     if (nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0) > 1 ||
         (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && !is_name(PyTuple_GET_ITEM(kwnames, 0), "collection"))) {
         PyErr_SetString(PyExc_TypeError, "get_all() takes one optional argument: 'collection'");
         return NULL;
     }
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1) collection = args[nargs];
-    if (collection == NULL) collection = owned = PyUnicode_InternFromString("data");
-    PyObject *result = collection ? get_all((kv_object *)op, collection) : NULL;
-    Py_XDECREF(owned);
-    return result;
+    collection = or_default((kv_object *)op, collection);
+    return collection ? get_all((kv_object *)op, collection) : NULL;
 }
 
 /* ---- delete ---- */
@@ -504,8 +521,9 @@ static PyObject *call_pop(PyObject *mapping, PyObject *key)
 static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
 {
     if (!PyUnicode_CheckExact(key) && !never_equals_str(key)) {
-        if (ready(self) < 0 || surrender(self) < 0) return -1;
+        if (surrender(self) < 0) return -1;
     }
+    forget_all(self);
     pn_coll *coll = native_collection(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
@@ -529,14 +547,32 @@ static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
     return removed;
 }
 
+static int remove_from(PyObject *map, PyObject *key)
+{
+    PyObject *value = PyDict_GetItemWithError(map, key);
+    if (value == NULL) return PyErr_Occurred() ? -1 : 0;
+    Py_INCREF(value); /* let go of last: that may run code */
+    int r = PyDict_DelItem(map, key) < 0 ? -1 : 1;
+    Py_DECREF(value);
+    return r;
+}
+
+/* As remove_key, in any table. */
+static int remove_any(kv_object *self, PyObject *collection, PyObject *key)
+{
+    PyObject *map = young_map(self, collection, key);
+    if (map == NULL) return PyErr_Occurred() ? -1 : remove_key(self, collection, key);
+    int r = remove_from(map, key);
+    Py_DECREF(map);
+    return r;
+}
+
 static PyObject *kv_delete(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     call_args a;
-    PyObject *owned;
     if (!parse_call("delete", "key", NULL, args, nargs, kwnames, &a)) return NULL;
-    PyObject *collection = collection_or_default(&a, &owned);
-    int r = collection ? remove_key((kv_object *)op, collection, a.first) : -1;
-    Py_XDECREF(owned);
+    PyObject *collection = or_default((kv_object *)op, a.collection);
+    int r = collection ? remove_any((kv_object *)op, collection, a.first) : -1;
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
@@ -553,7 +589,7 @@ static PyObject *kv_surrender(PyObject *op, PyObject *unused)
 {
     (void)unused;
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0 || surrender(self) < 0) return NULL;
+    if (surrender(self) < 0) return NULL;
     return Py_NewRef(self->plain);
 }
 
@@ -594,6 +630,7 @@ static pn_coll *peek_collection(kv_object *self, PyObject *name)
 static PyObject *kv_keys(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
+    if (ready(self) < 0) return NULL;
     if (self->plain != NULL) {
         PyObject *m = PyObject_GetItem(self->plain, name), *keys = m ? PySequence_List(m) : NULL;
         Py_XDECREF(m);
@@ -607,6 +644,7 @@ static PyObject *kv_keys(PyObject *op, PyObject *name)
 static PyObject *kv_count(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
+    if (ready(self) < 0) return NULL;
     if (self->plain != NULL) {
         PyObject *m = PyObject_GetItem(self->plain, name);
         Py_ssize_t n = m ? PyObject_Length(m) : -1;
@@ -639,6 +677,7 @@ static PyObject *kv_has(PyObject *op, PyObject *args)
     PyObject *name, *key;
     if (!PyArg_ParseTuple(args, "OO:_has", &name, &key)) return NULL;
     kv_object *self = (kv_object *)op;
+    if (ready(self) < 0) return NULL;
     pn_coll *coll = peek_collection(self, name);
     if (coll != NULL && PyUnicode_CheckExact(key)) {
         pn_buf scratch;
@@ -669,6 +708,7 @@ static PyObject *kv_drop(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
     if (ready(self) < 0) return NULL;
+    forget_all(self);
     if (self->kv == NULL) return PyObject_DelItem(self->plain, name) < 0 ? NULL : Py_NewRef(Py_None);
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
@@ -696,11 +736,14 @@ static PyObject *kv_load(PyObject *op, PyObject *text)
     if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
     if (s != PN_OK) Py_RETURN_FALSE;
     pn_kv *old = self->kv;
-    PyObject *plain = self->plain;
+    PyObject *plain = self->plain, *young = self->young;
     forget_last(self);
     self->kv = kv;
     self->plain = NULL;
+    self->young = NULL;
+    forget_all(self);
     pn_kv_unref(old);
+    Py_XDECREF(young);
     Py_XDECREF(plain);
     Py_RETURN_TRUE;
 }
@@ -778,6 +821,8 @@ static int kv_traverse(PyObject *op, visitproc visit, void *arg)
     kv_object *self = (kv_object *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->plain);
+    Py_VISIT(self->young);
+    Py_VISIT(self->all);
     if (self->kv == NULL) return 0;
     size_t pos = 0;
     pn_bytes name;
@@ -803,7 +848,10 @@ static int kv_clear(PyObject *op)
     pn_kv *kv = self->kv;
     forget_last(self);
     self->kv = NULL;
+    Py_CLEAR(self->default_name);
+    forget_all(self);
     pn_kv_unref(kv);
+    Py_CLEAR(self->young);
     Py_CLEAR(self->plain);
     return 0;
 }
