@@ -15,6 +15,9 @@
 #define LLVMFuzzerTestOneInput fuzz_number
 #include "../fuzz/fuzz_number.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_rows
+#include "../fuzz/fuzz_rows.c"
+#undef LLVMFuzzerTestOneInput
 
 static void replay_file(const char *path, int (*target)(const uint8_t *, size_t))
 {
@@ -51,11 +54,13 @@ static void replay(const char *name, int (*target)(const uint8_t *, size_t))
 static void test_fuzz_json_corpus(void) { replay("json", fuzz_json); }
 static void test_fuzz_mpack_corpus(void) { replay("mpack", fuzz_mpack); }
 static void test_fuzz_number_corpus(void) { replay("number", fuzz_number); }
+static void test_fuzz_rows_corpus(void) { replay("rows", fuzz_rows); }
 
 int main(void)
 {
     RUN(test_fuzz_json_corpus);
     RUN(test_fuzz_mpack_corpus);
     RUN(test_fuzz_number_corpus);
+    RUN(test_fuzz_rows_corpus);
     return check_summary();
 }
