@@ -37,17 +37,11 @@ static inline void pn_put_u64(uint8_t *p, uint64_t v)
 {
     for (int i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i));
 }
+/* Spelled out: compilers make one load of it, but not of a loop. */
 static inline uint32_t pn_get_u32(const uint8_t *p)
 {
-    uint32_t v = 0;
-    for (int i = 0; i < 4; i++) v |= (uint32_t)p[i] << (8 * i);
-    return v;
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
-static inline uint64_t pn_get_u64(const uint8_t *p)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++) v |= (uint64_t)p[i] << (8 * i);
-    return v;
-}
+static inline uint64_t pn_get_u64(const uint8_t *p) { return pn_get_u32(p) | (uint64_t)pn_get_u32(p + 4) << 32; }
 
 #endif

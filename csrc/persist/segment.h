@@ -55,9 +55,12 @@ typedef struct pn_segment_writer pn_segment_writer; /* opaque: large, on the hea
 pn_status pn_segment_writer_new(const pn_alloc *alloc, pn_segment_sink sink, void *ctx, pn_segment_writer **out);
 void pn_segment_writer_free(pn_segment_writer *w); /* NULL is fine */
 
-/* Names and keys are copied. PN_ERR_INVALID for a call out of turn or a name given twice;
- * that a key occurs once in a table is the caller's business (readers refuse it). A value
- * or a table's keys beyond 2^32 - 1 bytes: PN_ERR_RANGE. After a failure only free. */
+/* Names and keys are copied; that they are UTF-8 and that values are what their form says
+ * is the caller's business. PN_ERR_INVALID for a call out of turn, a name given twice, a
+ * table that its store's kind does not have (FORMAT.md, "What a segment means": names and
+ * types), an entry of a dropped table; that a key occurs once in a table is the caller's
+ * business (readers refuse it). A value or a table's keys beyond 2^32 - 1 bytes:
+ * PN_ERR_RANGE. After a failure only free. The same calls give the same bytes. */
 pn_status pn_segment_begin_store(pn_segment_writer *w, pn_bytes name, pn_store_kind kind, bool reset);
 pn_status pn_segment_begin_table(pn_segment_writer *w, pn_bytes name, pn_table_type type, pn_table_reset reset);
 pn_status pn_segment_put_value(pn_segment_writer *w, pn_entry_op op, pn_bytes key, pn_value_form form, pn_bytes value);
@@ -88,6 +91,7 @@ typedef struct pn_segment_table {
     const uint8_t *ops;                 /* u8 each: op | form << 2 */
     const uint8_t *key_lens, *keys;     /* u32 each, not aligned; the bytes */
     const uint8_t *value_lens, *value_crcs, *values; /* VALUES */
+    size_t keys_size, values_size;      /* bytes */
     pn_segment_run *runs;               /* VECTORS */
     size_t run_count;
     const uint8_t *codes, *strings;     /* STRINGS */
@@ -111,7 +115,9 @@ typedef struct pn_segment {
     size_t store_count;
 } pn_segment;
 
-/* Takes a reference to blob. CORRUPT with what and the offset; VERSION. */
+/* Takes a reference to blob. CORRUPT with what and the offset; VERSION, with the number
+ * as the offset. That a key occurs once in a table is not looked at: who fills a map with
+ * the keys sees it, and pn_segment_check does. */
 pn_status pn_segment_open(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err);
 void pn_segment_close(pn_segment *s); /* NULL is fine */
 const pn_segment_store *pn_segment_find(const pn_segment *s, pn_bytes name); /* or NULL */
@@ -132,12 +138,13 @@ bool pn_segment_next(const pn_segment_table *t, pn_segment_entry *e);
 
 /* Whether a value's bytes have the CRC and are what the form says: canonical JSON text,
  * MessagePack, a struct, a change. CORRUPT with the reason; offset is from the value's
- * first byte. Takes memory only for MessagePack and structs. */
+ * first byte. The limits of codec/json_read.h hold (depth, digits of an integer). Takes
+ * memory only for MessagePack, structs, and objects of more than a thousand keys. */
 pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_bytes value, uint32_t crc, pn_error *err);
 /* Whether a run's bytes have the CRC. */
 pn_status pn_segment_check_run(const pn_segment_run *run, pn_error *err);
-/* Everything in a segment that opening leaves unchecked; *err tells the first that is
- * wrong, with the offset from the beginning of the file. */
+/* Everything in a segment that opening leaves unchecked, keys that occur twice included;
+ * *err tells the first that is wrong, with the offset from the beginning of the file. */
 pn_status pn_segment_check(const pn_segment *s, pn_error *err);
 
 #endif

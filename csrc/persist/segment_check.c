@@ -1,0 +1,158 @@
+/* Looking at what opening a segment leaves for later: the bytes of values and rows. */
+#include "base/crc32c.h"
+#include "base/omap.h"
+#include "codec/json_read.h"
+#include "codec/mpack.h"
+#include "codec/mpack_pull.h"
+#include "persist/segment_form.h"
+
+/* ---- values ---- */
+
+/* Whatever is wrong with a value, the file is damaged; only memory is not its fault. */
+static pn_status damaged(pn_error *err, pn_status s, uint64_t offset, const char *what)
+{
+    if (s == PN_ERR_NOMEM) return pn_fail(err, s, 0, pn_status_text(s));
+    return pn_fail(err, PN_ERR_CORRUPT, offset, what != NULL ? what : pn_status_text(s));
+}
+
+static size_t first_difference(pn_bytes a, pn_bytes b)
+{
+    size_t i = 0;
+    while (i < a.len && i < b.len && a.ptr[i] == b.ptr[i]) i++;
+    return i;
+}
+
+/* Stepping over a value can leave it open whether a large one is canonical: writing the
+ * canonical form decides. */
+static pn_status compare_canonical(const pn_alloc *alloc, pn_bytes text, pn_error *err)
+{
+    pn_buf want;
+    pn_buf_init(&want, alloc);
+    pn_status s = pn_json_canonicalize(text, alloc, &want);
+    bool same = s == PN_OK && pn_bytes_equal(text, pn_buf_view(&want));
+    size_t at = s == PN_OK ? first_difference(text, pn_buf_view(&want)) : 0;
+    pn_buf_clear(&want);
+    if (s != PN_OK) return damaged(err, s, 0, NULL);
+    return same ? PN_OK : damaged(err, PN_ERR_CORRUPT, at, "a value's JSON is not canonical");
+}
+
+static pn_status check_json(const pn_alloc *alloc, pn_bytes text, pn_error *err)
+{
+    pn_json_reader r;
+    pn_json_span span;
+    pn_json_reader_init(&r, text);
+    pn_status s = pn_json_skip(&r, &span);
+    if (s != PN_OK) return damaged(err, s, r.error.offset, r.error.what);
+    if (span.canonical && span.len == text.len) return PN_OK;
+    s = pn_json_end(&r);
+    if (s != PN_OK) return damaged(err, s, r.error.offset, r.error.what);
+    return compare_canonical(alloc, text, err);
+}
+
+static pn_status check_mpack(const pn_alloc *alloc, pn_bytes mpack, pn_error *err)
+{
+    pn_buf json;
+    pn_error e = {PN_OK, 0, 0, NULL};
+    pn_buf_init(&json, alloc);
+    pn_status s = pn_mpack_to_json(mpack, &json, &e);
+    pn_buf_clear(&json);
+    return s == PN_OK ? PN_OK : damaged(err, s, e.offset, e.what);
+}
+
+/* An index struct, or a change of one, by its outermost shape. */
+static pn_status check_rows(const pn_alloc *alloc, pn_bytes bytes, bool change, pn_error *err)
+{
+    (void)alloc, (void)change;
+    pn_mpack_pull r;
+    pn_mpack_pull_init(&r, bytes, 0);
+    pn_status s = pn_mpack_pull_skip(&r, 1);
+    if (s == PN_OK) s = pn_mpack_pull_end(&r);
+    return s == PN_OK ? PN_OK : damaged(err, s, r.error.offset, r.error.what);
+}
+
+pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_bytes value, uint32_t crc, pn_error *err)
+{
+    if (pn_crc32c(0, value) != crc) return pn_fail(err, PN_ERR_CORRUPT, 0, "a value's checksum is wrong");
+    switch (form) {
+    case PN_FORM_JSON: return check_json(alloc, value, err);
+    case PN_FORM_MPACK: return check_mpack(alloc, value, err);
+    case PN_FORM_STRUCT: return check_rows(alloc, value, false, err);
+    case PN_FORM_CHANGE: return check_rows(alloc, value, true, err);
+    }
+    return pn_fail(err, PN_ERR_INVALID, 0, pn_status_text(PN_ERR_INVALID));
+}
+
+pn_status pn_segment_check_run(const pn_segment_run *run, pn_error *err)
+{
+    pn_bytes block = {run->data, run->rows * run->row_size};
+    return pn_crc32c(0, block) == run->crc ? PN_OK : pn_fail(err, PN_ERR_CORRUPT, 0, "a vector block's checksum is wrong");
+}
+
+/* ---- the whole ---- */
+
+typedef struct check {
+    const pn_segment *s;
+    pn_error *err;
+} check;
+
+static uint64_t offset_of(const check *c, const uint8_t *p) { return (uint64_t)(p - pn_blob_view(c->s->blob).ptr); }
+
+/* Passes a failure on, its offset moved to the file's beginning. */
+static pn_status at_place(const check *c, pn_status s, const pn_error *e, const uint8_t *from)
+{
+    return s == PN_OK ? PN_OK : pn_fail(c->err, s, s == PN_ERR_CORRUPT ? offset_of(c, from) + e->offset : 0, e->what);
+}
+
+static pn_status check_runs(const check *c, const pn_segment_table *t)
+{
+    for (size_t i = 0; i < t->run_count; i++) {
+        pn_error e;
+        PN_TRY(at_place(c, pn_segment_check_run(&t->runs[i], &e), &e, t->runs[i].data));
+    }
+    return PN_OK;
+}
+
+static pn_status check_key(const check *c, pn_omap *keys, pn_bytes key)
+{
+    void *value;
+    bool added;
+    if (pn_omap_put(keys, key, c->s->blob, &value, &added) != PN_OK)
+        return pn_fail(c->err, PN_ERR_NOMEM, 0, pn_status_text(PN_ERR_NOMEM));
+    return added ? PN_OK : pn_fail(c->err, PN_ERR_CORRUPT, offset_of(c, key.ptr), "a key occurs twice in a table");
+}
+
+static pn_status check_entry(const check *c, const pn_segment_table *t, const pn_segment_entry *e)
+{
+    pn_error why;
+    if (t->type != PN_TABLE_VALUES || e->op == PN_ENTRY_REMOVE) return PN_OK;
+    pn_status s = pn_segment_check_value(c->s->alloc, (pn_value_form)e->form, e->value, e->crc, &why);
+    return at_place(c, s, &why, e->value.ptr);
+}
+
+static pn_status check_entries(const check *c, const pn_segment_table *t, pn_omap *keys)
+{
+    pn_segment_entry e = {0};
+    while (pn_segment_next(t, &e)) {
+        PN_TRY(check_key(c, keys, e.key));
+        PN_TRY(check_entry(c, t, &e));
+    }
+    return PN_OK;
+}
+
+static pn_status check_table(const check *c, const pn_segment_table *t)
+{
+    pn_omap keys;
+    PN_TRY(check_runs(c, t));
+    pn_omap_init(&keys, c->s->alloc, 1);
+    pn_status s = check_entries(c, t, &keys);
+    pn_omap_clear(&keys);
+    return s;
+}
+
+pn_status pn_segment_check(const pn_segment *s, pn_error *err)
+{
+    check c = {s, err};
+    for (size_t i = 0; i < s->store_count; i++)
+        for (size_t k = 0; k < s->stores[i].table_count; k++) PN_TRY(check_table(&c, &s->stores[i].tables[k]));
+    return PN_OK;
+}
