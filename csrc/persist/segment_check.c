@@ -3,7 +3,7 @@
 #include "base/omap.h"
 #include "codec/json_read.h"
 #include "codec/mpack.h"
-#include "codec/mpack_pull.h"
+#include "persist/rows.h"
 #include "persist/segment_form.h"
 
 /* ---- values ---- */
@@ -59,15 +59,14 @@ static pn_status check_mpack(const pn_alloc *alloc, pn_bytes mpack, pn_error *er
     return s == PN_OK ? PN_OK : damaged(err, s, e.offset, e.what);
 }
 
-/* An index struct, or a change of one, by its outermost shape. */
 static pn_status check_rows(const pn_alloc *alloc, pn_bytes bytes, bool change, pn_error *err)
 {
-    (void)alloc, (void)change;
-    pn_mpack_pull r;
-    pn_mpack_pull_init(&r, bytes, 0);
-    pn_status s = pn_mpack_pull_skip(&r, 1);
-    if (s == PN_OK) s = pn_mpack_pull_end(&r);
-    return s == PN_OK ? PN_OK : damaged(err, s, r.error.offset, r.error.what);
+    pn_rows rows;
+    pn_error e = {PN_OK, 0, 0, NULL};
+    pn_status s = pn_rows_read(alloc, bytes, change, &rows, &e);
+    if (s != PN_OK) return damaged(err, s, e.offset, e.what);
+    pn_rows_clear(&rows);
+    return PN_OK;
 }
 
 pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_bytes value, uint32_t crc, pn_error *err)
