@@ -26,6 +26,16 @@ pn_status pn_file_refuse(pn_file_error *err, pn_status code, const char *path, c
     return pn_fail(&err->base, code, 0, what);
 }
 
+void pn_path_trim(const char *path, char to[PN_PATH_MAX])
+{
+    size_t n = strlen(path);
+    if (n >= PN_PATH_MAX) n = PN_PATH_MAX - 1;
+    memcpy(to, path, n);
+    while (n > 1 && to[n - 1] == '/') n--;
+    to[n] = '\0';
+    if (n == 0) memcpy(to, ".", 2);
+}
+
 int pn_path_join(const char *dir, const char *name, char to[PN_PATH_MAX])
 {
     size_t d = strlen(dir), n = strlen(name);
@@ -116,6 +126,13 @@ int pn_file_write_all(const pn_vfs *vfs, int fd, pn_bytes bytes)
         bytes.len -= put;
     }
     return 0;
+}
+
+int pn_file_sync_close(const pn_vfs *vfs, int fd)
+{
+    int sys = vfs->fsync(vfs->ctx, fd);
+    int closed = vfs->close(vfs->ctx, fd);
+    return sys != 0 ? sys : closed;
 }
 
 int pn_file_checksum(const pn_vfs *vfs, const char *path, uint64_t *size, uint32_t *crc)

@@ -94,6 +94,8 @@ typedef struct pn_file_error {
 pn_status pn_file_fail(pn_file_error *err, int sys, const char *path, const char *what); /* PN_ERR_IO */
 pn_status pn_file_refuse(pn_file_error *err, pn_status code, const char *path, const char *what);
 
+/* A directory's path as the rest of the code wants it: without trailing slashes, "." for "". */
+void pn_path_trim(const char *path, char to[PN_PATH_MAX]);
 /* to = dir/name, or name when dir is "". ENAMETOOLONG when it does not fit. */
 int pn_path_join(const char *dir, const char *name, char to[PN_PATH_MAX]);
 /* The directory that a path lies in: "." for a bare name, "/" for "/x". */
@@ -107,6 +109,8 @@ pn_status pn_file_read(const pn_vfs *vfs, const char *path, pn_buf *out, pn_file
 int pn_file_load(const pn_vfs *vfs, const pn_alloc *alloc, const char *path, pn_blob **out);
 /* Writes everything, however short the single writes are. An errno. */
 int pn_file_write_all(const pn_vfs *vfs, int fd, pn_bytes bytes);
+/* fsync, then close whatever became of it; what went wrong first. An errno. */
+int pn_file_sync_close(const pn_vfs *vfs, int fd);
 /* Length and CRC-32C of a file's contents. An errno. */
 int pn_file_checksum(const pn_vfs *vfs, const char *path, uint64_t *size, uint32_t *crc);
 /* Overwrites `to` with the contents of `from`, keeping its inode, and syncs it.

@@ -3,10 +3,11 @@
 #include "base/crc32c.h"
 #include "persist/apply.h"
 #include "persist/recover.h"
+#include "persist/staging.h"
 
 #include <errno.h>
 
-enum { MAX_NAMES_TRIED = 100, MAX_OPEN = 32 };
+enum { MAX_OPEN = 32 };
 
 /* One commit under way. */
 typedef struct commit {
@@ -69,20 +70,11 @@ static pn_status name_entries(commit *c, size_t n)
     return PN_OK;
 }
 
-/* Looks at the file that entry i will replace, refusing what a rename would destroy
- * or could not do, as opening the file for writing would. */
+/* Looks at the file that entry i will replace. */
 static pn_status look_at_final(commit *c, size_t i, pn_stat *st, bool *exists)
 {
-    const char *path = c->places.at[i].final;
-    int sys = c->vfs->lstat(c->vfs->ctx, path, st);
-    *exists = sys == 0;
-    if (sys == ENOENT) return PN_OK;
-    if (sys == 0 && st->kind == PN_KIND_DIR) sys = EISDIR;
-    if (sys == 0 && st->kind != PN_KIND_FILE) return fail(c, EINVAL, path, "not a regular file");
-    if (sys == 0) sys = c->vfs->writable(c->vfs->ctx, path);
-    if (sys != 0) return fail(c, sys, path, "cannot write the file");
-    if (st->pinned && !c->in_place)
-        return fail(c, EBUSY, path, "a mounted file cannot be replaced; persist with in_place=True");
+    PN_TRY(pn_target_look(c->vfs, c->places.at[i].final, c->in_place, st, exists, c->err));
+    if (!*exists) return PN_OK;
     pn_journal_entry *e = &c->journal.entries[i];
     e->had_old = true;
     e->old_size = st->size;
@@ -130,31 +122,11 @@ static pn_status unlink_staged(commit *c)
     return status;
 }
 
-/* Creates a file under a fresh staged name in the directory. */
-static int create_staged(commit *c, const char *dir, uint32_t tag, char name[PN_STAGED_LEN + 1],
-                         char path[PN_PATH_MAX], int *fd)
-{
-    int sys = EEXIST;
-    for (int n = 0; sys == EEXIST && n < MAX_NAMES_TRIED; n++) {
-        pn_staged_name(tag, c->vfs->random(c->vfs->ctx), name);
-        sys = pn_path_join(dir, name, path);
-        if (sys == 0) sys = c->vfs->open(c->vfs->ctx, path, PN_OPEN_CREATE, 0666, fd);
-    }
-    return sys;
-}
-
 static int fill(commit *c, int fd, pn_bytes bytes, const pn_stat *like)
 {
     const pn_vfs *vfs = c->vfs;
     int sys = like != NULL ? vfs->adopt(vfs->ctx, fd, like) : 0;
     return sys == 0 ? pn_file_write_all(vfs, fd, bytes) : sys;
-}
-
-static int sync_and_close(commit *c, int fd)
-{
-    int sys = c->vfs->fsync(c->vfs->ctx, fd);
-    int closed = c->vfs->close(c->vfs->ctx, fd);
-    return sys != 0 ? sys : closed;
 }
 
 /* Makes what has been written so far durable. Several files are written before the
@@ -164,7 +136,7 @@ static pn_status sync_open(commit *c)
 {
     pn_status status = PN_OK;
     for (size_t i = 0; i < c->open_len; i++) {
-        int sys = sync_and_close(c, c->open[i]);
+        int sys = pn_file_sync_close(c->vfs, c->open[i]);
         if (sys != 0 && status == PN_OK)
             status = fail(c, sys, c->places.at[c->open_entry[i]].final, "cannot write its new contents beside it");
     }
@@ -199,7 +171,7 @@ static pn_status stage_one(commit *c, size_t i)
     char dir[PN_PATH_MAX], path[PN_PATH_MAX];
     if (e->copy) memcpy(dir, c->root, sizeof dir);
     else pn_path_dir(at->final, dir);
-    int fd, sys = create_staged(c, dir, strcmp(dir, c->root) == 0 ? 0 : c->far_tag, e->staged, path, &fd);
+    int fd, sys = pn_staged_create(c->vfs, dir, strcmp(dir, c->root) == 0 ? 0 : c->far_tag, e->staged, path, &fd);
     if (sys != 0) return fail(c, sys, at->final, "cannot create a file beside it");
     char *staged = pn_alloc_get(c->alloc, strlen(path) + 1);
     if (staged == NULL) {
@@ -271,10 +243,10 @@ static pn_status publish_journal(commit *c, const char *journal, bool *visible)
     pn_status status = pn_journal_write(&c->journal, &text);
     char name[PN_STAGED_LEN + 1], path[PN_PATH_MAX];
     int fd, sys = 0;
-    if (status == PN_OK) sys = create_staged(c, c->root, 0, name, path, &fd);
+    if (status == PN_OK) sys = pn_staged_create(c->vfs, c->root, 0, name, path, &fd);
     if (status == PN_OK && sys == 0) {
         sys = fill(c, fd, pn_buf_view(&text), NULL);
-        int closed = sync_and_close(c, fd);
+        int closed = pn_file_sync_close(c->vfs, fd);
         if (sys == 0) sys = closed;
         if (sys == 0) sys = c->vfs->rename(c->vfs->ctx, path, journal);
         if (sys != 0) (void)c->vfs->unlink(c->vfs->ctx, path);
@@ -311,35 +283,15 @@ static pn_status commit_journaled(commit *c)
 
 /* ---- what killed commits left ---- */
 
-typedef struct sweep {
-    const pn_vfs *vfs;
-    const char *dir;
-    uint32_t tag;
-    bool count_only;
-    size_t count;
-} sweep;
-
-static bool sweep_name(void *arg, const char *name)
+static bool is_staged(void *ctx, const char *name)
 {
-    sweep *s = arg;
     uint32_t tag;
-    char path[PN_PATH_MAX];
-    if (!pn_staged_name_parse(name, &tag) || tag != s->tag || pn_path_join(s->dir, name, path) != 0) return true;
-    if (s->count_only || s->vfs->unlink(s->vfs->ctx, path) == 0) s->count++;
-    return true;
+    return pn_staged_name_parse(name, &tag) && tag == *(const uint32_t *)ctx;
 }
 
-/* Leftovers are untidy, not wrong: failing to remove them is no failure. But they go
- * only once it is durable that `root` has no journal, which might need them. */
 static size_t sweep_dir(const pn_vfs *vfs, const char *root, const char *dir, uint32_t tag)
 {
-    sweep s = {vfs, dir, tag, true, 0};
-    if (vfs->list(vfs->ctx, dir, sweep_name, &s) != 0 || s.count == 0) return 0;
-    if (vfs->sync_dir(vfs->ctx, root) != 0) return 0;
-    s.count_only = false;
-    s.count = 0;
-    (void)vfs->list(vfs->ctx, dir, sweep_name, &s);
-    return s.count;
+    return pn_leftovers_sweep(vfs, root, dir, is_staged, &tag);
 }
 
 /* Files staged beside a symlink's target carry the tag of the directory whose commit
@@ -418,22 +370,12 @@ static pn_status run_locked(commit *c, size_t n)
     return commit_journaled(c);
 }
 
-static void set_root(commit *c, const char *root)
-{
-    size_t n = strlen(root);
-    if (n >= PN_PATH_MAX) n = PN_PATH_MAX - 1;
-    memcpy(c->root, root, n);
-    while (n > 1 && c->root[n - 1] == '/') n--;
-    c->root[n] = '\0';
-    if (n == 0) memcpy(c->root, ".", 2);
-}
-
 pn_status pn_commit_files(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const pn_commit_item *items,
                           size_t n, unsigned flags, pn_file_error *err)
 {
     commit c = {.vfs = vfs, .alloc = alloc, .items = items, .lock = -1, .err = err};
     c.in_place = (flags & PN_COMMIT_IN_PLACE) != 0;
-    set_root(&c, root);
+    pn_path_trim(root, c.root);
     pn_journal_init(&c.journal, alloc);
     PN_TRY(check_names(&c, n));
     PN_TRY(pn_file_make_dirs(vfs, c.root, err));

@@ -2,6 +2,11 @@
  *
  * FORMAT.md, "Bytes of the manifest". A manifest in memory owns all it points to. Names
  * of segments occur once, in `segments`; generations refer to them by position.
+ *
+ * manifest.c builds one: the next generation is a copy of the current one that is edited
+ * and pushed; old ones are dropped; tidying forgets the segments that are left over.
+ * manifest_codec.c reads and writes the bytes. Parsing and writing are linear; finding a
+ * store or a generation is linear in their number. One owner, no locking.
  */
 #ifndef PN_PERSIST_MANIFEST_H
 #define PN_PERSIST_MANIFEST_H
@@ -37,7 +42,7 @@ typedef struct pn_manifest_json { /* an outdated JSON file beside the pack */
 typedef struct pn_generation {
     uint64_t number;
     int64_t time; /* ns since 1970 */
-    uint32_t *segments;
+    uint32_t *segments; /* positions in pn_manifest.segments, oldest first */
     size_t segment_count;
     pn_manifest_store *stores;
     size_t store_count;
@@ -62,6 +67,7 @@ void pn_manifest_clear(pn_manifest *m);
 
 /* Into an initialised manifest. CORRUPT with reason and offset, VERSION; m is then empty. */
 pn_status pn_manifest_parse(pn_manifest *m, pn_bytes bytes, pn_error *err);
+/* Appends the bytes. INVALID for a name that is not UTF-8. On failure out is as it was. */
 pn_status pn_manifest_write(const pn_manifest *m, pn_buf *out);
 
 /* The current generation, or NULL; one by its number, or NULL. */
@@ -72,5 +78,30 @@ const pn_manifest_store *pn_generation_store(const pn_generation *g, pn_bytes na
 /* seg-<generation>-<random>.pn, and whether a name has that form. */
 void pn_segment_name(uint64_t generation, uint64_t random, char to[PN_SEGMENT_NAME_LEN + 1]);
 bool pn_segment_name_ok(pn_bytes name);
+
+/* ---- editing ---- */
+
+/* Every function that fails with NOMEM leaves what it edits as it was. A generation on its
+ * own is zero-initialised, edited with the manifest's allocator, and pushed or cleared. */
+pn_status pn_generation_copy(const pn_alloc *alloc, const pn_generation *from, pn_generation *to);
+void pn_generation_clear(const pn_alloc *alloc, pn_generation *g);
+/* Replaces the store of that name where it stands, or adds one behind the others. */
+pn_status pn_generation_set_store(const pn_alloc *alloc, pn_generation *g, pn_bytes name, uint8_t kind,
+                                  uint64_t changed);
+/* These copy the list that replaces the old one. */
+pn_status pn_generation_set_segments(const pn_alloc *alloc, pn_generation *g, const uint32_t *positions, size_t n);
+pn_status pn_generation_set_foreign(const pn_alloc *alloc, pn_generation *g, const pn_manifest_foreign *list, size_t n);
+pn_status pn_generation_set_json(const pn_alloc *alloc, pn_generation *g, const pn_manifest_json *list, size_t n);
+bool pn_generation_same_foreign(const pn_generation *g, const pn_manifest_foreign *list, size_t n);
+
+pn_status pn_manifest_add_segment(pn_manifest *m, const pn_manifest_segment *s, uint32_t *position);
+/* Takes the generation, which is empty afterwards; it becomes the current one. */
+pn_status pn_manifest_push(pn_manifest *m, pn_generation *g);
+void pn_manifest_drop(pn_manifest *m, size_t n); /* the n oldest generations */
+/* Forgets segments that no generation refers to. */
+pn_status pn_manifest_tidy(pn_manifest *m);
+/* Bytes of the segments that the last `n` generations refer to, each counted once; needs
+ * a scratch byte for each segment of the manifest. */
+uint64_t pn_manifest_bytes(const pn_manifest *m, size_t n, uint8_t *scratch);
 
 #endif

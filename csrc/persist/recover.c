@@ -9,16 +9,6 @@
  * directory that is committed to all the time. */
 enum { MAX_WAITS = 10000, MAX_READINGS = 1000 };
 
-static void trim_root(const char *root, char to[PN_PATH_MAX])
-{
-    size_t n = strlen(root);
-    if (n >= PN_PATH_MAX) n = PN_PATH_MAX - 1;
-    memcpy(to, root, n);
-    while (n > 1 && to[n - 1] == '/') n--;
-    to[n] = '\0';
-    if (n == 0) memcpy(to, ".", 2);
-}
-
 static pn_status find_journal(const pn_vfs *vfs, const char *root, char path[PN_PATH_MAX], bool *found,
                               pn_file_error *err)
 {
@@ -190,7 +180,7 @@ pn_status pn_recover(const pn_vfs *vfs, const pn_alloc *alloc, const char *root,
 {
     char dir[PN_PATH_MAX], path[PN_PATH_MAX];
     bool found, gone;
-    trim_root(root, dir);
+    pn_path_trim(root, dir);
     PN_TRY(find_journal(vfs, dir, path, &found, err));
     if (!found) {
         *result = PN_RECOVER_NOTHING;
@@ -218,7 +208,7 @@ pn_status pn_recover_pending(const pn_vfs *vfs, const pn_alloc *alloc, const cha
 {
     char dir[PN_PATH_MAX], path[PN_PATH_MAX];
     bool found;
-    trim_root(root, dir);
+    pn_path_trim(root, dir);
     PN_TRY(find_journal(vfs, dir, path, &found, err));
     pn_journal_init(j, alloc);
     return found ? read_journal(vfs, alloc, path, j, &found, err) : PN_OK;
@@ -301,7 +291,7 @@ pn_status pn_read_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *roo
     char dir[PN_PATH_MAX], name[PN_PATH_MAX];
     pn_recover_result result;
     if (root == NULL) pn_path_dir(path, dir);
-    else trim_root(root, dir);
+    else pn_path_trim(root, dir);
     if (!pn_name_below(dir, path, name)) return pn_file_read(vfs, path, out, err);
     PN_TRY(pn_recover(vfs, alloc, dir, read_only ? PN_RECOVER_LOOK : PN_RECOVER_LOAD, &result, err));
     if (result != PN_RECOVER_STAYS) return pn_file_read(vfs, path, out, err);
@@ -311,7 +301,7 @@ pn_status pn_read_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *roo
 bool pn_name_below(const char *root, const char *path, char name[PN_PATH_MAX])
 {
     char dir[PN_PATH_MAX];
-    trim_root(root, dir);
+    pn_path_trim(root, dir);
     size_t n = strlen(dir);
     if (strcmp(dir, ".") == 0 && path[0] != '/') {
         if (path[0] == '.' && path[1] == '/') path += 2;

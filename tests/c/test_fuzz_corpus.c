@@ -9,6 +9,9 @@
 #define LLVMFuzzerTestOneInput fuzz_json
 #include "../fuzz/fuzz_json.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_manifest
+#include "../fuzz/fuzz_manifest.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_mpack
 #include "../fuzz/fuzz_mpack.c"
 #undef LLVMFuzzerTestOneInput
@@ -52,6 +55,7 @@ static void replay(const char *name, int (*target)(const uint8_t *, size_t))
 }
 
 static void test_fuzz_json_corpus(void) { replay("json", fuzz_json); }
+static void test_fuzz_manifest_corpus(void) { replay("manifest", fuzz_manifest); }
 static void test_fuzz_mpack_corpus(void) { replay("mpack", fuzz_mpack); }
 static void test_fuzz_number_corpus(void) { replay("number", fuzz_number); }
 static void test_fuzz_rows_corpus(void) { replay("rows", fuzz_rows); }
@@ -59,6 +63,7 @@ static void test_fuzz_rows_corpus(void) { replay("rows", fuzz_rows); }
 int main(void)
 {
     RUN(test_fuzz_json_corpus);
+    RUN(test_fuzz_manifest_corpus);
     RUN(test_fuzz_mpack_corpus);
     RUN(test_fuzz_number_corpus);
     RUN(test_fuzz_rows_corpus);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes one target with libFuzzer for a while: sh tests/fuzz/run.sh json|mpack|number|rows [SECONDS]
+# Fuzzes one target with libFuzzer for a while: sh tests/fuzz/run.sh json|mpack|number|rows|manifest [SECONDS]
 # Needs clang and its run-time (Debian: clang-14 libclang-rt-14-dev). New inputs go to
 # build/fuzz/TARGET; a crashing one is left there as crash-*: fix it, then add it to
 # tests/fuzz/corpus/TARGET, which tests/c/test_fuzz_corpus.c replays without libFuzzer.
@@ -16,7 +16,7 @@ numbers=
 for d in /usr/include/dragonbox-*; do
     [ ! -d "$d" ] || numbers="$numbers -DPN_HAVE_DRAGONBOX=1 -isystem $d"
 done
-for src in csrc/base/*.c csrc/codec/*.c csrc/persist/rows.c "tests/fuzz/fuzz_$target.c"; do
+for src in csrc/base/*.c csrc/codec/*.c csrc/os/*.c csrc/persist/*.c "tests/fuzz/fuzz_$target.c"; do
     $clang $flags -std=c11 -c "$src" -o "$out/$(basename "$src" .c).o"
 done
 $clang $flags -x c++ -std=c++17 -fno-exceptions -fno-rtti $numbers -c csrc/codec/number_leaf.cpp \
