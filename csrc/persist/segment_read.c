@@ -319,7 +319,7 @@ static pn_status read_table_head(opening *o, uint8_t kind, pn_segment_table *t)
     if (type < PN_TABLE_VALUES) return pn_mpack_pull_refuse(&o->r, "a number out of range");
     if (!pn_segment_table_fits(kind, t->name, (uint8_t)type))
         return pn_mpack_pull_refuse(&o->r, "a table that its store's kind does not have");
-    PN_TRY(pn_mpack_pull_uint(&o->r, PN_TABLE_DROPPED, &reset));
+    PN_TRY(pn_mpack_pull_uint(&o->r, PN_TABLE_FRESH, &reset));
     t->type = (uint8_t)type;
     t->reset = (uint8_t)reset;
     return PN_OK;

@@ -305,7 +305,7 @@ static pn_status begin_table(pn_segment_writer *w, pn_bytes name, pn_table_type 
 {
     PN_FAIL_IF(w->stage != IN_STORE && w->stage != IN_TABLE, PN_ERR_INVALID);
     PN_FAIL_IF(type < PN_TABLE_VALUES || type > PN_TABLE_STRINGS, PN_ERR_INVALID);
-    PN_FAIL_IF(reset > PN_TABLE_DROPPED, PN_ERR_INVALID);
+    PN_FAIL_IF(reset > PN_TABLE_FRESH, PN_ERR_INVALID);
     PN_FAIL_IF(!pn_segment_table_fits(last_note(w)->kind, name, (uint8_t)type), PN_ERR_INVALID);
     PN_TRY(end_table(w));
     PN_TRY(note_name(&w->table_names, name));
