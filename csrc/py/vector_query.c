@@ -410,11 +410,12 @@ PyObject *pn_vector_query(PyObject *op, PyObject *args)
     Py_ssize_t k;
     PyObject *threshold, *node_ids, *specs, *condition, *ask;
     if (!PyArg_ParseTuple(args, "y*nOOOOO", &query, &k, &threshold, &node_ids, &specs, &condition, &ask)) return NULL;
+    bool ready = pn_vector_ready((vector_object *)op, PN_VECTOR_ROWS | (specs != Py_None ? PN_VECTOR_METAS : 0));
     question q = {.query = query.buf, .dim = (size_t)query.len / sizeof(double), .k = (size_t)k,
                   .mmr = threshold != Py_None, .dot = pn_np_dot()};
-    if (q.mmr) q.threshold = PyFloat_AsDouble(threshold);
+    if (ready && q.mmr) q.threshold = PyFloat_AsDouble(threshold);
     PyObject *result = NULL;
-    if (q.dot != NULL && !PyErr_Occurred()) {
+    if (q.dot != NULL && ready && !PyErr_Occurred()) {
         compiled filters;
         pn_status s = compile(&filters, specs, condition);
         if (s == PN_OK) result = run_query((vector_object *)op, &q, &filters, node_ids, ask);
@@ -463,6 +464,7 @@ PyObject *pn_vector_delete_matching(PyObject *op, PyObject *args)
     PyObject *node_ids, *specs, *condition;
     if (!PyArg_ParseTuple(args, "OOO", &node_ids, &specs, &condition)) return NULL;
     vector_object *self = (vector_object *)op;
+    if (specs != Py_None && !pn_vector_ready(self, PN_VECTOR_METAS)) return NULL;
     compiled filters;
     picker p;
     pn_buf bytes;

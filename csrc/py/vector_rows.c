@@ -94,6 +94,7 @@ static void fill_rows(rows_object *rows, vector_object *table)
 PyObject *pn_vector_dense(PyObject *op, PyObject *unused)
 {
     (void)unused;
+    if (!pn_vector_ready((vector_object *)op, PN_VECTOR_ROWS)) return NULL;
     PyObject *module = pn_type_module(Py_TYPE(op));
     PyObject *type = module ? PyObject_GetAttrString(module, "VectorRows") : NULL;
     if (type == NULL) return NULL;
@@ -140,6 +141,7 @@ PyObject *pn_vector_copy_rows(PyObject *op, PyObject *array)
 {
     vector_object *self = (vector_object *)op;
     Py_buffer view;
+    if (!pn_vector_ready(self, PN_VECTOR_ROWS)) return NULL;
     if (PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_WRITABLE) < 0) return NULL;
     bool fits = view.ndim == 2 && (view.itemsize == 4 || view.itemsize == 8) &&
                 view.shape[0] == (Py_ssize_t)pn_omap_len(&self->vec.rows) && PyBuffer_IsContiguous(&view, 'C');

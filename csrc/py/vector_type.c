@@ -3,10 +3,11 @@
  * Adding, querying and the matrix are in vector_add.c, vector_query.c, vector_rows.c. */
 #include "py/vector_type.h"
 
-#include <stdatomic.h>
+#include <limits.h>
 
 #include "py/npdot.h"
 #include "store/vector_json.h"
+#include "store/vector_pack.h"
 
 enum { ROWS, REFS, METAS };
 
@@ -54,6 +55,32 @@ void pn_vector_unlock(vector_object *self)
     }
     pthread_mutex_unlock(&self->mutex);
     release_hosts(&dropped);
+}
+
+static pn_status settle(pn_vec *v, unsigned what, const char **file, pn_error *err)
+{
+    if (what & PN_VECTOR_ROWS) PN_TRY(pn_vec_settle_rows(v, file, err));
+    return what & PN_VECTOR_METAS ? pn_vec_settle_metas(v, file, err) : PN_OK;
+}
+
+bool pn_vector_settle(vector_object *self, unsigned what)
+{
+    pn_module_state *state = pn_state_of_type(Py_TYPE(self));
+    if (state == NULL) return false;
+    pn_error err = {0};
+    const char *file = NULL;
+    char name[PATH_MAX] = "";
+    pn_status s;
+    pn_vector_lock(self);
+    Py_BEGIN_ALLOW_THREADS;
+    s = settle(&self->vec, what, &file, &err);
+    if (file != NULL) snprintf(name, sizeof name, "%s", file); /* it lives as long as the lock is held */
+    Py_END_ALLOW_THREADS;
+    pn_vector_unlock(self);
+    if (s == PN_OK) atomic_fetch_or(&self->settled, what);
+    else if (s == PN_ERR_CORRUPT) pn_py_raise_damaged(state, name, &err);
+    else pn_py_raise(s, &err, NULL);
+    return s == PN_OK;
 }
 
 /* ---- life ---- */
@@ -252,13 +279,18 @@ static PyObject *get_value(vector_object *self, const pn_omap *m, pn_bytes id, b
     return peek ? cell_value(self, value) : promoted(self, id);
 }
 
+static bool map_ready(vector_object *self, const pn_omap *m)
+{
+    return pn_vector_ready(self, m == &self->vec.rows ? PN_VECTOR_ROWS : m == &self->vec.metas ? PN_VECTOR_METAS : 0);
+}
+
 static PyObject *get_or_raise(PyObject *op, PyObject *const *args, Py_ssize_t nargs, bool peek)
 {
     if (!check_args(nargs, 2)) return NULL;
     vector_object *self = (vector_object *)op;
     const pn_omap *m = map_of(self, args[0]);
     key_text k;
-    if (m == NULL || !key_begin(&k, args[1])) return NULL;
+    if (m == NULL || !map_ready(self, m) || !key_begin(&k, args[1])) return NULL;
     PyObject *value = k.ok ? get_value(self, m, k.bytes, peek) : NULL;
     key_end(&k);
     if (value == NULL && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, args[1]);
@@ -525,7 +557,7 @@ static pn_status try_encode(vector_object *self, PyObject *encode_odd, pn_buf *o
 static PyObject *vector_encode(PyObject *op, PyObject *encode_odd)
 {
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    if (state == NULL) return NULL;
+    if (state == NULL || !pn_vector_ready((vector_object *)op, PN_VECTOR_ROWS | PN_VECTOR_METAS)) return NULL;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
     bool saved = false;

@@ -14,16 +14,28 @@
 #include "store/vector.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct {
     PyObject_HEAD
     pn_vec vec;
     pthread_mutex_t mutex;
     unsigned forks; /* that lay before this process when the mutex was made */
+    atomic_uint settled; /* PN_VECTOR_..: what is known to be */
 } vector_object;
 
 void pn_vector_lock(vector_object *self);
 void pn_vector_unlock(vector_object *self); /* releases what was dropped */
+
+/* Before rows, or metadata texts, are read: checks what a pack left unchecked, once. Called
+ * with the GIL, which is let go meanwhile, and without the lock, before anything is looked
+ * up. false: CorruptPackError or MemoryError is set. */
+enum { PN_VECTOR_ROWS = 1, PN_VECTOR_METAS = 2 };
+bool pn_vector_settle(vector_object *self, unsigned what);
+static inline bool pn_vector_ready(vector_object *self, unsigned what)
+{
+    return (what & ~atomic_load(&self->settled)) == 0 || pn_vector_settle(self, what);
+}
 
 /* Methods that live in other files. */
 PyObject *pn_vector_dense(PyObject *self, PyObject *unused);                             /* vector_rows.c */

@@ -13,7 +13,8 @@ struct pn_vec_record {
 };
 
 struct pn_vec_group {
-    pn_bytes name; /* borrowed from the entry in names */
+    pn_bytes name; /* borrowed from the entry in names, */
+    pn_blob *owner; /* and so is this, which it lies in */
     uint32_t head; /* also the list of free groups */
     uint32_t count;
 };
@@ -25,8 +26,45 @@ void pn_vec_init(pn_vec *v, const pn_alloc *alloc)
     pn_omap_init(&v->refs, alloc, sizeof(uint32_t));
     pn_omap_init(&v->metas, alloc, sizeof(pn_vec_cell));
     pn_omap_init(&v->names, alloc, sizeof(uint32_t));
+    pn_omap_init(&v->live, alloc, sizeof(pn_vec_written));
+    for (int i = 0; i < PN_VEC_MAPS; i++) {
+        pn_changes_init(&v->noted[i], alloc);
+        pn_changes_init(&v->taken[i], alloc);
+    }
     pn_buf_init(&v->dropped, alloc);
     pn_buf_init(&v->retired, alloc);
+    pn_buf_init(&v->unchecked_rows, alloc);
+}
+
+static void clear_bands(pn_vec *v)
+{
+    for (size_t i = 0; i < v->band_count; i++) {
+        pn_vec_band *b = &v->bands[i];
+        for (size_t j = 0; j < b->block_count; j++) {
+            pn_alloc_put(v->alloc, b->blocks[j].memory);
+            pn_blob_unref(b->blocks[j].owner);
+        }
+        pn_alloc_put(v->alloc, b->blocks);
+    }
+    pn_alloc_put(v->alloc, v->bands);
+}
+
+static void clear_live(pn_vec *v)
+{
+    size_t pos = 0;
+    pn_bytes id;
+    void *value;
+    while (pn_omap_next(&v->live, &pos, &id, &value)) pn_blob_unref(((pn_vec_written *)value)->blob);
+    pn_omap_clear(&v->live);
+}
+
+void pn_vec_untrack(pn_vec *v)
+{
+    for (int i = 0; i < PN_VEC_MAPS; i++) {
+        pn_changes_clear(&v->noted[i]);
+        pn_changes_clear(&v->taken[i]);
+    }
+    clear_live(v);
 }
 
 void pn_vec_clear(pn_vec *v)
@@ -35,11 +73,10 @@ void pn_vec_clear(pn_vec *v)
     pn_bytes id;
     void *value;
     while (pn_omap_next(&v->metas, &pos, &id, &value)) pn_blob_unref(((pn_vec_cell *)value)->blob);
-    for (size_t i = 0; i < v->band_count; i++) {
-        for (size_t j = 0; j < v->bands[i].block_count; j++) pn_alloc_put(v->alloc, v->bands[i].blocks[j].memory);
-        pn_alloc_put(v->alloc, v->bands[i].blocks);
-    }
-    pn_alloc_put(v->alloc, v->bands);
+    pn_vec_unchecked *u = (pn_vec_unchecked *)(void *)v->unchecked_rows.data;
+    for (size_t i = 0; i < v->unchecked_rows.len / sizeof *u; i++) pn_blob_unref(u[i].blob);
+    pn_vec_untrack(v);
+    clear_bands(v);
     pn_alloc_put(v->alloc, v->records);
     pn_alloc_put(v->alloc, v->groups);
     pn_omap_clear(&v->rows);
@@ -48,7 +85,16 @@ void pn_vec_clear(pn_vec *v)
     pn_omap_clear(&v->names);
     pn_buf_clear(&v->dropped);
     pn_buf_clear(&v->retired);
+    pn_buf_clear(&v->unchecked_rows);
     pn_vec_init(v, v->alloc);
+}
+
+/* Takes an id out of a map and notes it. The id may lie in the very entry. */
+static bool take_out(pn_vec *v, pn_omap *m, int map, pn_bytes id, void *out)
+{
+    pn_changes *c = &v->noted[map];
+    if (c->on && pn_omap_get(m, id) != NULL) pn_changes_remove(c, id);
+    return pn_omap_remove(m, id, out);
 }
 
 /* ---- rows ---- */
@@ -68,26 +114,33 @@ static pn_status find_band(pn_vec *v, size_t dim, bool wide, uint32_t *out)
     return PN_OK;
 }
 
-static pn_status add_block(pn_vec *v, pn_vec_band *b, size_t rows)
+static pn_status room_for_block(pn_vec *v, pn_vec_band *b)
 {
-    PN_FAIL_IF(rows > (SIZE_MAX / 2 - LINE) / b->stride, PN_ERR_NOMEM);
     pn_vec_block *p = pn_alloc_grow(v->alloc, b->blocks, (b->block_count + 1) * sizeof *p);
     PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
     b->blocks = p;
-    void *memory = pn_alloc_get(v->alloc, rows * b->stride + LINE);
-    PN_FAIL_IF(memory == NULL, PN_ERR_NOMEM);
-    uint8_t *first = (uint8_t *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    p[b->block_count++] = (pn_vec_block){memory, first, 0, rows};
     return PN_OK;
 }
 
-/* Blocks double, from 64 KB to 8 MB; a loader that knows better says so. */
+static pn_status add_block(pn_vec *v, pn_vec_band *b, size_t rows)
+{
+    PN_FAIL_IF(rows > (SIZE_MAX / 2 - LINE) / b->stride, PN_ERR_NOMEM);
+    PN_TRY(room_for_block(v, b));
+    void *memory = pn_alloc_get(v->alloc, rows * b->stride + LINE);
+    PN_FAIL_IF(memory == NULL, PN_ERR_NOMEM);
+    uint8_t *first = (uint8_t *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    b->blocks[b->block_count++] = (pn_vec_block){.memory = memory, .rows = first, .cap = rows};
+    return PN_OK;
+}
+
+/* Own blocks double, from 64 KB to 8 MB; a loader that knows better says so. */
 static size_t block_rows(const pn_vec_band *b, size_t expected)
 {
     size_t bytes = FIRST_BLOCK;
-    for (size_t i = 0; i < b->block_count && bytes < MAX_BLOCK; i++) bytes *= 2;
+    for (size_t i = 0; i < b->block_count && bytes < MAX_BLOCK; i++)
+        if (b->blocks[i].owner == NULL) bytes *= 2;
     size_t rows = bytes / b->stride ? bytes / b->stride : 1;
-    return b->block_count == 0 && expected > rows ? expected : rows;
+    return bytes == FIRST_BLOCK && expected > rows ? expected : rows;
 }
 
 static pn_status take_row(pn_vec *v, pn_vec_band *b, size_t expected, void **out)
@@ -102,7 +155,26 @@ static pn_status take_row(pn_vec *v, pn_vec_band *b, size_t expected, void **out
         PN_TRY(add_block(v, b, block_rows(b, expected)));
         last = &b->blocks[b->block_count - 1];
     }
-    *out = last->rows + last->used++ * b->stride;
+    assert(last->owner == NULL);
+    *out = (uint8_t *)last->rows + last->used++ * b->stride;
+    return PN_OK;
+}
+
+/* Borrowed blocks are full and stand before the one that rows are taken from. */
+pn_status pn_vec_borrow(pn_vec *v, pn_blob *owner, const uint8_t *rows, size_t count, size_t dim, bool wide,
+                        uint32_t *band)
+{
+    assert((uintptr_t)rows % LINE == 0 && dim > 0);
+    PN_TRY(find_band(v, dim, wide, band));
+    pn_vec_band *b = &v->bands[*band];
+    PN_TRY(room_for_block(v, b));
+    pn_vec_block *last = &b->blocks[b->block_count++];
+    *last = (pn_vec_block){.owner = pn_blob_ref(owner), .rows = rows, .used = count, .cap = count};
+    if (last != b->blocks) {
+        pn_vec_block before = last[-1];
+        last[-1] = *last;
+        *last = before;
+    }
     return PN_OK;
 }
 
@@ -114,8 +186,9 @@ static void recycle(pn_vec_band *b, void *data)
 
 static void free_row(pn_vec *v, const pn_vec_row *row)
 {
+    if (row->borrowed) return;
     if (v->pins == 0) {
-        recycle(&v->bands[row->band], row->data);
+        recycle(&v->bands[row->band], (void *)row->data);
         return;
     }
     /* On a failure to note it the row is unused until the table is cleared. */
@@ -131,7 +204,7 @@ void pn_vec_unpin(pn_vec *v)
     for (size_t i = 0; i < v->retired.len; i += sizeof(pn_vec_row)) {
         pn_vec_row row;
         memcpy(&row, v->retired.data + i, sizeof row);
-        recycle(&v->bands[row.band], row.data);
+        recycle(&v->bands[row.band], (void *)row.data);
     }
     pn_buf_clear(&v->retired);
 }
@@ -145,7 +218,18 @@ pn_status pn_vec_new_row(pn_vec *v, const double *values, size_t dim, size_t exp
     PN_TRY(take_row(v, &v->bands[band], expected_rows, &data));
     if (!wide) pn_dot_narrow(values, dim, data);
     else memcpy(data, values, dim * sizeof *values);
-    *out = (pn_vec_row){data, -1, band};
+    *out = (pn_vec_row){.data = data, .norm = -1, .band = band};
+    return PN_OK;
+}
+
+pn_status pn_vec_copy_row(pn_vec *v, const void *values, size_t dim, bool wide, size_t expected_rows, pn_vec_row *out)
+{
+    uint32_t band;
+    void *data;
+    PN_TRY(find_band(v, dim, wide, &band));
+    PN_TRY(take_row(v, &v->bands[band], expected_rows, &data));
+    if (dim) memcpy(data, values, dim * (wide ? sizeof(double) : sizeof(float)));
+    *out = (pn_vec_row){.data = data, .norm = -1, .band = band};
     return PN_OK;
 }
 
@@ -156,6 +240,7 @@ pn_status pn_vec_adopt_row(pn_vec *v, pn_bytes id, pn_blob *owner, const pn_vec_
     PN_TRY(pn_omap_put(&v->rows, id, owner, &value, &added));
     if (!added) free_row(v, value);
     *(pn_vec_row *)value = *row;
+    pn_changes_put(&v->noted[PN_VEC_ROWS], id, owner, added);
     v->changes++;
     return PN_OK;
 }
@@ -165,7 +250,7 @@ pn_status pn_vec_put_row(pn_vec *v, pn_bytes id, pn_blob *owner, const double *v
     pn_vec_row row;
     PN_TRY(pn_vec_new_row(v, values, dim, 0, &row));
     pn_status s = pn_vec_adopt_row(v, id, owner, &row);
-    if (s != PN_OK) recycle(&v->bands[row.band], row.data);
+    if (s != PN_OK) recycle(&v->bands[row.band], (void *)row.data);
     return s;
 }
 
@@ -179,7 +264,7 @@ void pn_vec_values(const pn_vec *v, const pn_vec_row *row, double *out)
 bool pn_vec_remove_row(pn_vec *v, pn_bytes id)
 {
     pn_vec_row row;
-    if (!pn_omap_remove(&v->rows, id, &row)) return false;
+    if (!take_out(v, &v->rows, PN_VEC_ROWS, id, &row)) return false;
     free_row(v, &row);
     v->changes++;
     return true;
@@ -213,16 +298,26 @@ bool pn_vec_dense(const pn_vec *v, const void **first, ptrdiff_t *distance, cons
 
 /* ---- source ids ---- */
 
-static pn_status grow_records(pn_vec *v)
+static pn_status set_record_cap(pn_vec *v, size_t cap)
 {
-    if (v->free_record != NIL || v->record_count < v->record_cap) return PN_OK;
-    size_t cap = v->record_cap + v->record_cap / 2 + 16;
     PN_FAIL_IF(cap >= NIL, PN_ERR_NOMEM);
     pn_vec_record *p = pn_alloc_grow(v->alloc, v->records, cap * sizeof *p);
     PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
     v->records = p;
     v->record_cap = cap;
     return PN_OK;
+}
+
+static pn_status grow_records(pn_vec *v)
+{
+    if (v->free_record != NIL || v->record_count < v->record_cap) return PN_OK;
+    return set_record_cap(v, v->record_cap + v->record_cap / 2 + 16);
+}
+
+pn_status pn_vec_reserve_refs(pn_vec *v, size_t n)
+{
+    PN_TRY(pn_omap_reserve(&v->refs, n));
+    return n > v->record_cap ? set_record_cap(v, n) : PN_OK;
 }
 
 static pn_status grow_groups(pn_vec *v)
@@ -237,22 +332,30 @@ static pn_status grow_groups(pn_vec *v)
     return PN_OK;
 }
 
+/* The group of a name that lies in owner, made when there is none. */
+static pn_status intern_in(pn_vec *v, pn_bytes name, pn_blob *owner, uint32_t *out)
+{
+    void *value;
+    bool added;
+    PN_TRY(grow_groups(v));
+    PN_TRY(pn_omap_put(&v->names, name, owner, &value, &added));
+    if (added) {
+        uint32_t g = v->free_group != NIL ? v->free_group : (uint32_t)v->group_count++;
+        if (g == v->free_group) v->free_group = v->groups[g].head;
+        v->groups[g] = (pn_vec_group){name, owner, NIL, 0};
+        *(uint32_t *)value = g;
+    }
+    *out = *(uint32_t *)value;
+    return PN_OK;
+}
+
 static pn_status intern(pn_vec *v, pn_bytes name, uint32_t *out)
 {
     uint32_t *known = pn_omap_get(&v->names, name);
     if (known != NULL) return *out = *known, PN_OK;
-    PN_TRY(grow_groups(v));
     pn_blob *copy;
-    void *value;
-    bool added;
     PN_TRY(pn_blob_copy(v->alloc, name.ptr, name.len, &copy));
-    pn_status s = pn_omap_put(&v->names, pn_blob_view(copy), copy, &value, &added);
-    if (s == PN_OK) {
-        uint32_t g = v->free_group != NIL ? v->free_group : (uint32_t)v->group_count++;
-        if (g == v->free_group) v->free_group = v->groups[g].head;
-        v->groups[g] = (pn_vec_group){pn_blob_view(copy), NIL, 0};
-        *(uint32_t *)value = *out = g;
-    }
+    pn_status s = intern_in(v, pn_blob_view(copy), copy, out);
     pn_blob_unref(copy);
     return s;
 }
@@ -311,7 +414,24 @@ static pn_status put_ref_owned(pn_vec *v, pn_bytes id, pn_blob *owner, uint32_t 
     if (!added) unlink_record(v, r);
     link_record(v, r, group);
     if (!added) drop_group_if_empty(v, before);
+    pn_changes_put(&v->noted[PN_VEC_REFS], id, owner, added);
     return PN_OK;
+}
+
+/* Groups come and go: whether the number still stands for the name. */
+static bool hint_holds(const pn_vec *v, uint32_t hint, pn_bytes name)
+{
+    if (hint >= v->group_count || v->groups[hint].count == 0) return false;
+    return v->groups[hint].name.ptr == name.ptr || pn_bytes_equal(v->groups[hint].name, name);
+}
+
+pn_status pn_vec_put_ref_hinted(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref, pn_blob *ref_owner, uint32_t *hint)
+{
+    if (!hint_holds(v, *hint, ref)) PN_TRY(intern_in(v, ref, ref_owner, hint));
+    pn_status s = put_ref_owned(v, id, owner, *hint);
+    if (s == PN_OK) v->changes++;
+    else drop_group_if_empty(v, *hint);
+    return s;
 }
 
 pn_status pn_vec_put_ref(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref)
@@ -338,13 +458,18 @@ pn_bytes pn_vec_ref_name(const pn_vec *v, const void *ref_value)
     return v->groups[v->records[*(const uint32_t *)ref_value].group].name;
 }
 
+pn_blob *pn_vec_ref_owner(const pn_vec *v, const void *ref_value)
+{
+    return v->groups[v->records[*(const uint32_t *)ref_value].group].owner;
+}
+
 bool pn_vec_remove_ref(pn_vec *v, pn_bytes id)
 {
     uint32_t *value = pn_omap_get(&v->refs, id);
     if (value == NULL) return false;
     uint32_t r = *value, g = v->records[r].group;
     unlink_record(v, r);
-    pn_omap_remove(&v->refs, id, NULL);
+    take_out(v, &v->refs, PN_VEC_REFS, id, NULL);
     v->records[r].next = v->free_record;
     v->free_record = r;
     drop_group_if_empty(v, g);
@@ -364,12 +489,34 @@ static void empty_cell(pn_vec *v, pn_vec_cell *cell)
     *cell = (pn_vec_cell){0};
 }
 
+/* A cell becomes live, or is: the pack has the text that it had before, unless that
+ * changed since the last commit. */
+static void note_live(pn_vec *v, pn_bytes id, const pn_vec_cell *before)
+{
+    pn_changes *c = &v->noted[PN_VEC_METAS];
+    if (!c->on || c->all) return;
+    void *value;
+    bool added;
+    if (pn_omap_put(&v->live, id, NULL, &value, &added) != PN_OK) pn_changes_whole(c);
+    else if (added && before->blob != NULL && before->crc == 0 && pn_omap_get(&c->keys, id) == NULL)
+        *(pn_vec_written *)value = (pn_vec_written){pn_blob_ref(before->blob), {before->ptr, before->len}};
+}
+
+static void forget_live(pn_vec *v, pn_bytes id)
+{
+    pn_vec_written written;
+    if (pn_omap_remove(&v->live, id, &written)) pn_blob_unref(written.blob);
+}
+
 static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell cell)
 {
     void *value;
     bool added;
     PN_TRY(room_to_drop(v));
     PN_TRY(pn_omap_put(&v->metas, id, owner, &value, &added));
+    if (cell.blob == NULL) note_live(v, id, value);
+    else forget_live(v, id);
+    pn_changes_put(&v->noted[PN_VEC_METAS], id, owner, added);
     if (!added) empty_cell(v, value);
     pn_blob_ref(cell.blob);
     *(pn_vec_cell *)value = cell;
@@ -382,6 +529,12 @@ pn_status pn_vec_put_text(pn_vec *v, pn_bytes id, pn_blob *owner, pn_blob *blob,
     return put_cell(v, id, owner, (pn_vec_cell){.blob = blob, .ptr = text.ptr, .len = text.len});
 }
 
+pn_status pn_vec_put_unchecked(pn_vec *v, pn_bytes id, pn_blob *owner, pn_blob *blob, pn_bytes text, uint32_t crc)
+{
+    v->unchecked_metas = true;
+    return put_cell(v, id, owner, (pn_vec_cell){.blob = blob, .ptr = text.ptr, .len = text.len, .crc = crc});
+}
+
 pn_status pn_vec_put_host(pn_vec *v, pn_bytes id, pn_blob *owner, void *host)
 {
     return put_cell(v, id, owner, (pn_vec_cell){.host = host});
@@ -391,13 +544,15 @@ pn_status pn_vec_text(const pn_vec *v, const pn_vec_cell *cell, pn_bytes *out)
 {
     (void)v;
     assert(cell->blob != NULL);
+    PN_FAIL_IF(cell->crc != 0, PN_ERR_INVALID);
     *out = (pn_bytes){cell->ptr, cell->len};
     return PN_OK;
 }
 
 void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host)
 {
-    assert(cell->blob != NULL);
+    assert(cell->blob != NULL && cell->crc == 0);
+    note_live(v, pn_omap_key_of(cell), cell);
     pn_blob_unref(cell->blob);
     *cell = (pn_vec_cell){.host = host};
     v->changes++;
@@ -407,7 +562,8 @@ pn_status pn_vec_remove_meta(pn_vec *v, pn_bytes id, bool *found)
 {
     pn_vec_cell cell;
     PN_TRY(room_to_drop(v));
-    *found = pn_omap_remove(&v->metas, id, &cell);
+    forget_live(v, id);
+    *found = take_out(v, &v->metas, PN_VEC_METAS, id, &cell);
     if (*found) empty_cell(v, &cell);
     v->changes += *found;
     return PN_OK;
@@ -469,6 +625,22 @@ static bool group_consistent(const pn_vec *v, uint32_t g, size_t *seen)
     return n == v->groups[g].count && n > 0;
 }
 
+/* While metas are tracked one by one, `live` has the live ones and no other. */
+static bool live_consistent(const pn_vec *v)
+{
+    const pn_changes *c = &v->noted[PN_VEC_METAS];
+    if (!c->on || c->all) return true;
+    size_t pos = 0, n = 0;
+    pn_bytes id;
+    void *value;
+    while (pn_omap_next(&v->metas, &pos, &id, &value)) {
+        if (((pn_vec_cell *)value)->blob != NULL) continue;
+        if (pn_omap_get(&v->live, id) == NULL) return false;
+        n++;
+    }
+    return n == pn_omap_len(&v->live);
+}
+
 bool pn_vec_consistent(const pn_vec *v)
 {
     size_t pos = 0, seen = 0;
@@ -476,5 +648,5 @@ bool pn_vec_consistent(const pn_vec *v)
     void *value;
     while (pn_omap_next(&v->names, &pos, &name, &value))
         if (!group_consistent(v, *(uint32_t *)value, &seen)) return false;
-    return seen == pn_omap_len(&v->refs);
+    return seen == pn_omap_len(&v->refs) && live_consistent(v);
 }

@@ -15,7 +15,6 @@
 pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b);
 void pn_vec_gathered(pn_vec *v);
 void pn_vec_give_back(pn_vec *v);
-void pn_vec_untrack(pn_vec *v);
 
 /* Fills an empty table; tracked afterwards. */
 pn_status pn_vec_unpack(pn_vec *v, pn_bytes name, pn_segment *const *segments, size_t n, size_t *bad, pn_error *err);

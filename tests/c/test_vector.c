@@ -72,7 +72,7 @@ static void test_pinned_rows_are_left_alone(void)
     pn_vec v;
     pn_vec_init(&v, &pn_alloc_system);
     put(&v, "a", "d", 7);
-    float *data = row_of(&v, "a")->data;
+    const float *data = row_of(&v, "a")->data;
     pn_vec_pin(&v);
     pn_vec_remove_row(&v, text("a"));
     put(&v, "b", "d", 8);
