@@ -90,11 +90,14 @@ typedef struct pn_segment_table {
     size_t n;
     const uint8_t *ops;                 /* u8 each: op | form << 2 */
     const uint8_t *key_lens, *keys;     /* u32 each, not aligned; the bytes */
-    const uint8_t *value_lens, *value_crcs, *values; /* VALUES */
-    size_t keys_size, values_size;      /* bytes */
+    size_t keys_size;
+    const uint8_t *value_lens, *value_crcs, *values; /* VALUES: likewise */
+    size_t values_size;
     pn_segment_run *runs;               /* VECTORS */
     size_t run_count;
-    const uint8_t *codes, *strings;     /* STRINGS */
+    const uint8_t *codes;               /* STRINGS: u32 each */
+    const uint8_t *string_lens, *strings;
+    size_t strings_size;
     pn_bytes *string_at;                /* the strings, decoded: string_count of them */
     size_t string_count;
 } pn_segment_table;
@@ -110,6 +113,7 @@ typedef struct pn_segment_store {
 typedef struct pn_segment {
     const pn_alloc *alloc;
     pn_blob *blob;
+    uint64_t index_at; /* where the index begins */
     uint32_t tail_crc;
     pn_segment_store *stores;
     size_t store_count;
@@ -141,10 +145,11 @@ bool pn_segment_next(const pn_segment_table *t, pn_segment_entry *e);
  * first byte. The limits of codec/json_read.h hold (depth, digits of an integer). Takes
  * memory only for MessagePack, structs, and objects of more than a thousand keys. */
 pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_bytes value, uint32_t crc, pn_error *err);
-/* Whether a run's bytes have the CRC. */
+/* Whether a run's bytes have the CRC and the padding of its rows is zero. The error's offset
+ * is from the run's first byte. */
 pn_status pn_segment_check_run(const pn_segment_run *run, pn_error *err);
-/* Everything in a segment that opening leaves unchecked, keys that occur twice included;
- * *err tells the first that is wrong, with the offset from the beginning of the file. */
+/* Everything in a segment that opening leaves unchecked, down to keys that occur twice and
+ * what lies between the blocks. Memory: some 40 bytes for each key of the largest table. *err tells the first that is wrong, with the offset from the beginning of the file. */
 pn_status pn_segment_check(const pn_segment *s, pn_error *err);
 
 #endif

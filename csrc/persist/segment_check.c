@@ -6,6 +6,8 @@
 #include "persist/rows.h"
 #include "persist/segment_form.h"
 
+#include <stdlib.h>
+
 /* ---- values ---- */
 
 /* Whatever is wrong with a value, the file is damaged; only memory is not its fault. */
@@ -15,38 +17,18 @@ static pn_status damaged(pn_error *err, pn_status s, uint64_t offset, const char
     return pn_fail(err, PN_ERR_CORRUPT, offset, what != NULL ? what : pn_status_text(s));
 }
 
-static size_t first_difference(pn_bytes a, pn_bytes b)
-{
-    size_t i = 0;
-    while (i < a.len && i < b.len && a.ptr[i] == b.ptr[i]) i++;
-    return i;
-}
-
-/* Stepping over a value can leave it open whether a large one is canonical: writing the
- * canonical form decides. */
-static pn_status compare_canonical(const pn_alloc *alloc, pn_bytes text, pn_error *err)
-{
-    pn_buf want;
-    pn_buf_init(&want, alloc);
-    pn_status s = pn_json_canonicalize(text, alloc, &want);
-    bool same = s == PN_OK && pn_bytes_equal(text, pn_buf_view(&want));
-    size_t at = s == PN_OK ? first_difference(text, pn_buf_view(&want)) : 0;
-    pn_buf_clear(&want);
-    if (s != PN_OK) return damaged(err, s, 0, NULL);
-    return same ? PN_OK : damaged(err, PN_ERR_CORRUPT, at, "a value's JSON is not canonical");
-}
-
 static pn_status check_json(const pn_alloc *alloc, pn_bytes text, pn_error *err)
 {
     pn_json_reader r;
     pn_json_span span;
+    bool canonical;
     pn_json_reader_init(&r, text);
     pn_status s = pn_json_skip(&r, &span);
     if (s != PN_OK) return damaged(err, s, r.error.offset, r.error.what);
     if (span.canonical && span.len == text.len) return PN_OK;
-    s = pn_json_end(&r);
-    if (s != PN_OK) return damaged(err, s, r.error.offset, r.error.what);
-    return compare_canonical(alloc, text, err);
+    s = pn_json_is_canonical(text, alloc, &canonical); /* a span's bit may be unset by mistake */
+    if (s == PN_OK && canonical) return PN_OK;
+    return damaged(err, s, 0, "JSON that is not canonical");
 }
 
 static pn_status check_mpack(const pn_alloc *alloc, pn_bytes mpack, pn_error *err)
@@ -81,10 +63,25 @@ pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_b
     return pn_fail(err, PN_ERR_INVALID, 0, pn_status_text(PN_ERR_INVALID));
 }
 
+/* ---- rows ---- */
+
+/* Scans run over the padding as over numbers, so it must be zero whatever the CRC says. */
+static pn_status check_padding(const pn_segment_run *run, pn_error *err)
+{
+    static const uint8_t zeros[PN_ROW_ALIGN] = {0};
+    size_t used = pn_row_used(run->dim, run->encoding), padding = run->row_size - used;
+    if (padding == 0) return PN_OK;
+    for (size_t at = used; at < run->rows * run->row_size; at += run->row_size)
+        if (memcmp(run->data + at, zeros, padding) != 0)
+            return pn_fail(err, PN_ERR_CORRUPT, at, "the padding of a row is not zero");
+    return PN_OK;
+}
+
 pn_status pn_segment_check_run(const pn_segment_run *run, pn_error *err)
 {
     pn_bytes block = {run->data, run->rows * run->row_size};
-    return pn_crc32c(0, block) == run->crc ? PN_OK : pn_fail(err, PN_ERR_CORRUPT, 0, "a vector block's checksum is wrong");
+    if (pn_crc32c(0, block) != run->crc) return pn_fail(err, PN_ERR_CORRUPT, 0, "a vector block's checksum is wrong");
+    return check_padding(run, err);
 }
 
 /* ---- the whole ---- */
@@ -148,10 +145,70 @@ static pn_status check_table(const check *c, const pn_segment_table *t)
     return s;
 }
 
+/* ---- what lies between the blocks ---- */
+
+static pn_status add_span(pn_buf *spans, const uint8_t *p, size_t n)
+{
+    pn_bytes span = {p, n};
+    return n > 0 ? pn_buf_append(spans, &span, sizeof span) : PN_OK;
+}
+
+static pn_status add_spans(pn_buf *spans, const pn_segment_table *t)
+{
+    PN_TRY(add_span(spans, t->ops, t->n));
+    PN_TRY(add_span(spans, t->key_lens, 4 * t->n));
+    PN_TRY(add_span(spans, t->keys, t->keys_size));
+    for (size_t i = 0; i < t->run_count; i++)
+        PN_TRY(add_span(spans, t->runs[i].data, t->runs[i].rows * t->runs[i].row_size));
+    if (t->type == PN_TABLE_VALUES) {
+        PN_TRY(add_span(spans, t->value_lens, 4 * t->n));
+        PN_TRY(add_span(spans, t->value_crcs, 4 * t->n));
+        return add_span(spans, t->values, t->values_size);
+    }
+    if (t->type != PN_TABLE_STRINGS) return PN_OK;
+    PN_TRY(add_span(spans, t->codes, 4 * t->n));
+    PN_TRY(add_span(spans, t->string_lens, 4 * t->string_count));
+    return add_span(spans, t->strings, t->strings_size);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const uint8_t *p = ((const pn_bytes *)a)->ptr, *q = ((const pn_bytes *)b)->ptr;
+    return (p > q) - (p < q);
+}
+
+/* The spans in order; the index, behind the last gap, closes them. */
+static pn_status check_gaps(const check *c, const pn_bytes *spans, size_t n)
+{
+    pn_bytes file = pn_blob_view(c->s->blob);
+    const uint8_t *at = file.ptr + PN_SEGMENT_HEAD;
+    for (size_t i = 0; i < n; i++) {
+        for (; at < spans[i].ptr; at++)
+            if (*at != 0) return pn_fail(c->err, PN_ERR_CORRUPT, offset_of(c, at), "bytes that belong to no block");
+        if (at < spans[i].ptr + spans[i].len) at = spans[i].ptr + spans[i].len;
+    }
+    return PN_OK;
+}
+
+static pn_status check_between(const check *c, pn_buf *spans)
+{
+    const pn_segment *s = c->s;
+    for (size_t i = 0; i < s->store_count; i++)
+        for (size_t k = 0; k < s->stores[i].table_count; k++) PN_TRY(add_spans(spans, &s->stores[i].tables[k]));
+    PN_TRY(add_span(spans, pn_blob_view(s->blob).ptr + s->index_at, 1));
+    qsort(spans->data, spans->len / sizeof(pn_bytes), sizeof(pn_bytes), by_place);
+    return check_gaps(c, (const pn_bytes *)(void *)spans->data, spans->len / sizeof(pn_bytes));
+}
+
 pn_status pn_segment_check(const pn_segment *s, pn_error *err)
 {
     check c = {s, err};
+    pn_buf spans;
     for (size_t i = 0; i < s->store_count; i++)
         for (size_t k = 0; k < s->stores[i].table_count; k++) PN_TRY(check_table(&c, &s->stores[i].tables[k]));
-    return PN_OK;
+    pn_buf_init(&spans, s->alloc);
+    pn_status status = check_between(&c, &spans);
+    pn_buf_clear(&spans);
+    if (status == PN_ERR_NOMEM) return pn_fail(err, status, 0, pn_status_text(status));
+    return status;
 }

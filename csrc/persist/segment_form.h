@@ -29,6 +29,12 @@ static inline bool pn_segment_table_fits(uint8_t kind, pn_bytes name, uint8_t ty
     }
 }
 
+/* Bytes of a row's numbers. */
+static inline size_t pn_row_used(size_t dim, pn_row_encoding encoding)
+{
+    return dim * (encoding == PN_ROW_F64 ? sizeof(double) : sizeof(float));
+}
+
 static inline uint8_t pn_segment_op_byte(pn_entry_op op, pn_value_form form) { return (uint8_t)(op | form << 2); }
 
 /* Whether an entry's byte may stand in a table of the type. A change has something to

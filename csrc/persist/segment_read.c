@@ -16,7 +16,6 @@ enum { STORE_LEAST = 5, TABLE_LEAST = 17, RUN_LEAST = 8 };
 typedef struct opening {
     pn_segment *s;
     pn_bytes file;
-    uint64_t index_at; /* where blocks must have ended */
     pn_mpack_pull r;   /* its error is the opening's */
 } opening;
 
@@ -79,7 +78,7 @@ static pn_status find_index(opening *o, const uint8_t *tail)
         return corrupt(o, end, "the index does not lie between head and tail");
     pn_bytes index = {o->file.ptr + at, (size_t)n};
     if (pn_crc32c(0, index) != pn_get_u32(tail + 24)) return corrupt(o, at, "the index's checksum is wrong");
-    o->index_at = at;
+    o->s->index_at = at;
     pn_mpack_pull_init(&o->r, index, at);
     return PN_OK;
 }
@@ -108,9 +107,9 @@ static pn_status read_range(opening *o, pn_bytes *out)
 {
     uint64_t at, n;
     PN_TRY(pn_mpack_pull_uint(&o->r, UINT64_MAX, &at));
-    if (at < PN_SEGMENT_HEAD || at > o->index_at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
+    if (at < PN_SEGMENT_HEAD || at > o->s->index_at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
     PN_TRY(pn_mpack_pull_uint(&o->r, UINT64_MAX, &n));
-    if (n > o->index_at - at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
+    if (n > o->s->index_at - at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
     *out = (pn_bytes){o->file.ptr + at, (size_t)n};
     return PN_OK;
 }
@@ -250,14 +249,14 @@ static pn_status check_codes(opening *o, const pn_segment_table *t)
 }
 
 /* The strings are few against the entries: their places are worked out once. */
-static pn_status place_strings(opening *o, pn_segment_table *t, const uint8_t *lens)
+static pn_status place_strings(opening *o, pn_segment_table *t)
 {
     size_t at = 0, n = t->string_count;
     if (n == 0) return PN_OK;
     t->string_at = pn_alloc_zero(o->s->alloc, n, sizeof *t->string_at);
     if (t->string_at == NULL) return no_memory(o);
     for (size_t i = 0; i < n; i++) {
-        t->string_at[i] = (pn_bytes){t->strings + at, pn_get_u32(lens + 4 * i)};
+        t->string_at[i] = (pn_bytes){t->strings + at, pn_get_u32(t->string_lens + 4 * i)};
         at += t->string_at[i].len;
     }
     return PN_OK;
@@ -270,11 +269,13 @@ static pn_status read_strings(opening *o, pn_segment_table *t)
     PN_TRY(read_column(o, &lens));
     if (lens.len % 4 != 0) return corrupt(o, offset_of(o, lens.ptr), "a column of lengths is cut short");
     PN_TRY(read_column(o, &strings));
-    t->strings = strings.ptr;
+    t->string_lens = lens.ptr;
     t->string_count = lens.len / 4;
-    PN_TRY(check_texts(o, lens.ptr, t->string_count, strings));
+    t->strings = strings.ptr;
+    t->strings_size = strings.len;
+    PN_TRY(check_texts(o, t->string_lens, t->string_count, strings));
     PN_TRY(check_codes(o, t));
-    return place_strings(o, t, lens.ptr);
+    return place_strings(o, t);
 }
 
 /* ---- tables ---- */
@@ -295,7 +296,7 @@ static pn_status read_keys(opening *o, uint8_t kind, pn_segment_table *t)
 {
     uint64_t n;
     pn_bytes ops, keys;
-    PN_TRY(pn_mpack_pull_uint(&o->r, o->index_at, &n)); /* each entry has a byte in front of the index */
+    PN_TRY(pn_mpack_pull_uint(&o->r, o->s->index_at, &n)); /* each entry has a byte in front of the index */
     if (n > 0 && t->reset == PN_TABLE_DROPPED) return pn_mpack_pull_refuse(&o->r, "a dropped table has entries");
     if (n > 1 && kind == PN_STORE_TEXT) return pn_mpack_pull_refuse(&o->r, "a text store has more than its text");
     t->n = (size_t)n;

@@ -199,8 +199,7 @@ static pn_status emit_column(pn_segment_writer *w, const pn_buf *column)
 
 size_t pn_row_size(size_t dim, pn_row_encoding encoding)
 {
-    size_t n = dim * (encoding == PN_ROW_F64 ? sizeof(double) : sizeof(float));
-    return (n + PN_ROW_ALIGN - 1) & ~(size_t)(PN_ROW_ALIGN - 1);
+    return (pn_row_used(dim, encoding) + PN_ROW_ALIGN - 1) & ~(size_t)(PN_ROW_ALIGN - 1);
 }
 
 static pn_status end_run(pn_segment_writer *w)
@@ -231,7 +230,7 @@ static pn_status add_row(pn_segment_writer *w, size_t dim, pn_row_encoding encod
     open_run *r = &w->run;
     bool goes_on = r->rows > 0 && r->dim == dim && r->encoding == encoding && w->at - r->at < RUN_MAX;
     if (!goes_on) PN_TRY(begin_run(w, dim, encoding));
-    pn_bytes numbers = {row, dim * (encoding == PN_ROW_F64 ? sizeof(double) : sizeof(float))};
+    pn_bytes numbers = {row, pn_row_used(dim, encoding)};
     pn_bytes padding = {zeros, pn_row_size(dim, encoding) - numbers.len};
     r->crc = pn_crc32c(pn_crc32c(r->crc, numbers), padding);
     r->rows++;
