@@ -38,6 +38,7 @@ static int module_exec(PyObject *module)
         pn_py_add_text,        pn_py_add_json, pn_py_add_kv,       pn_py_add_nodes,
         pn_py_add_node_decode, pn_py_add_docs, pn_py_add_snapshot, pn_py_add_structs,
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
+        pn_py_add_pool,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i](module) < 0) return -1;

@@ -9,7 +9,6 @@
 #include "py/vector_type.h"
 
 #include "codec/json_write.h"
-#include "store/filter.h"
 
 /* ---- filters: from Python tuples to the core's ---- */
 
@@ -154,18 +153,23 @@ static pn_status compile(compiled *c, PyObject *specs, PyObject *condition)
 
 /* ---- picking rows ---- */
 
+/* Below this many rows a column costs more than it saves. */
+enum { SMALL = 16 };
+
 typedef struct picker {
+    vector_object *table;
     pn_vec *v;
     const compiled *filters;
-    pn_buf picks;  /* pn_pick, in the order of the rows */
+    pn_buf picks;  /* pn_vec_row *, in the order of the rows */
     pn_buf asked;  /* uint32_t: picks whose filters Python has to decide */
     pn_buf scratch;
-    size_t meta_pos; /* metas is walked alongside rows: mostly they agree */
+    pn_rows rows;  /* what to search: the picks, or the view's rows */
+    size_t meta_pos; /* see pn_rowview_cell */
 } picker;
 
-static void picker_init(picker *p, pn_vec *v, const compiled *filters)
+static void picker_init(picker *p, vector_object *table, const compiled *filters)
 {
-    *p = (picker){.v = v, .filters = filters};
+    *p = (picker){.table = table, .v = &table->vec, .filters = filters};
     pn_buf_init(&p->picks, &pn_alloc_system);
     pn_buf_init(&p->asked, &pn_alloc_system);
     pn_buf_init(&p->scratch, &pn_alloc_system);
@@ -178,56 +182,67 @@ static void picker_clear(picker *p)
     pn_buf_clear(&p->scratch);
 }
 
-static size_t pick_count(const picker *p) { return p->picks.len / sizeof(pn_pick); }
-static const pn_pick *picks_of(const picker *p) { return (const pn_pick *)(const void *)p->picks.data; }
+static size_t pick_count(const picker *p) { return p->picks.len / sizeof(pn_vec_row *); }
+static pn_vec_row **picks_of(const picker *p) { return (pn_vec_row **)(void *)p->picks.data; }
+static bool has_filters(const picker *p) { return p->filters->set.n != 0; }
 
-static const pn_vec_cell *cell_of(picker *p, pn_bytes id)
+static pn_match filtered(picker *p, const pn_vec_row *row)
 {
-    size_t pos = p->meta_pos;
-    pn_bytes key;
-    void *value;
-    if (pn_omap_next(&p->v->metas, &pos, &key, &value) && pn_bytes_equal(key, id)) {
-        p->meta_pos = pos;
-        return value;
-    }
-    return pn_omap_get(&p->v->metas, id);
-}
-
-static pn_match filtered(picker *p, pn_bytes id)
-{
-    if (p->filters->set.n == 0) return PN_MATCH_YES;
-    const pn_vec_cell *cell = cell_of(p, id);
-    if (cell == NULL || cell->blob == NULL) return PN_MATCH_ASK;
     pn_bytes text;
+    if (!has_filters(p)) return PN_MATCH_YES;
+    const pn_vec_cell *cell = pn_rowview_cell(p->v, row, &p->meta_pos);
+    if (cell == NULL || cell->blob == NULL) return PN_MATCH_ASK;
     if (pn_vec_text(p->v, cell, &text) != PN_OK) return PN_MATCH_ASK; /* whoever is asked meets the error */
     return pn_filter_eval(&p->filters->set, text, &p->scratch);
 }
 
-static pn_status consider(picker *p, pn_vec_row *row, pn_bytes id)
+static pn_status consider(picker *p, pn_vec_row *row, pn_match m)
 {
-    pn_match m = filtered(p, id);
     if (m == PN_MATCH_NO) return PN_OK;
-    pn_pick pick = {row, id};
     uint32_t number = (uint32_t)pick_count(p);
-    PN_TRY(pn_buf_append(&p->picks, &pick, sizeof pick));
+    PN_TRY(pn_buf_append(&p->picks, &row, sizeof row));
     return m == PN_MATCH_ASK ? pn_buf_append(&p->asked, &number, sizeof number) : PN_OK;
+}
+
+/* By columns. Nothing is picked unless all goes well. */
+static pn_status pick_by_columns(picker *p)
+{
+    pn_rowview *view = &p->table->view;
+    uint8_t *matches = pn_alloc_get(&pn_alloc_system, view->n);
+    PN_FAIL_IF(matches == NULL, PN_ERR_NOMEM);
+    pn_status s = pn_columns_eval(&p->table->columns, p->v, view, &p->filters->set, &p->scratch, matches);
+    for (size_t i = 0; s == PN_OK && i < view->n; i++) s = consider(p, view->rows[i], (pn_match)matches[i]);
+    pn_alloc_put(&pn_alloc_system, matches);
+    return s;
 }
 
 static pn_status pick_from_all(picker *p)
 {
-    size_t pos = 0;
-    pn_bytes id;
-    void *row;
-    if (p->filters->set.n == 0) PN_TRY(pn_buf_reserve(&p->picks, pn_omap_len(&p->v->rows) * sizeof(pn_pick)));
-    while (pn_omap_next(&p->v->rows, &pos, &id, &row)) PN_TRY(consider(p, row, id));
+    pn_rowview *view = &p->table->view;
+    PN_TRY(pn_rowview_update(view, p->v, false));
+    p->rows = (pn_rows){view->rows, view->n, view->checked_dim};
+    if (!has_filters(p)) return PN_OK;
+    if (view->n >= SMALL) PN_TRY(pick_by_columns(p));
+    for (size_t i = 0; view->n < SMALL && i < view->n; i++)
+        PN_TRY(consider(p, view->rows[i], filtered(p, view->rows[i])));
+    p->rows.rows = picks_of(p);
+    p->rows.n = pick_count(p);
     return PN_OK;
 }
 
 /* Values of a map lie in its order, so their addresses sort like the rows. */
 static int by_address(const void *a, const void *b)
 {
-    const pn_pick *x = a, *y = b;
-    return ((uintptr_t)x->row > (uintptr_t)y->row) - ((uintptr_t)x->row < (uintptr_t)y->row);
+    pn_vec_row *const *x = a, *const *y = b;
+    return ((uintptr_t)*x > (uintptr_t)*y) - ((uintptr_t)*x < (uintptr_t)*y);
+}
+
+static pn_status consider_once(picker *p, pn_vec_row **found, size_t n)
+{
+    if (n > 1) qsort(found, n, sizeof *found, by_address);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || found[i] != found[i - 1]) PN_TRY(consider(p, found[i], filtered(p, found[i])));
+    return PN_OK;
 }
 
 static pn_status pick_from_ids(picker *p, const pn_bytes *ids, size_t n)
@@ -236,15 +251,12 @@ static pn_status pick_from_ids(picker *p, const pn_bytes *ids, size_t n)
     pn_buf_init(&found, &pn_alloc_system);
     pn_status s = PN_OK;
     for (size_t i = 0; i < n && s == PN_OK; i++) {
-        pn_pick pick = {pn_omap_get(&p->v->rows, ids[i]), ids[i]};
-        if (pick.row != NULL) s = pn_buf_append(&found, &pick, sizeof pick);
+        pn_vec_row *row = pn_omap_get(&p->v->rows, ids[i]);
+        if (row != NULL) s = pn_buf_append(&found, &row, sizeof row);
     }
-    pn_pick *picks = (pn_pick *)(void *)found.data;
-    size_t count = found.len / sizeof *picks;
-    if (count > 1) qsort(picks, count, sizeof *picks, by_address);
-    for (size_t i = 0; i < count && s == PN_OK; i++)
-        if (i == 0 || picks[i].row != picks[i - 1].row) s = consider(p, picks[i].row, picks[i].id);
+    if (s == PN_OK) s = consider_once(p, (pn_vec_row **)(void *)found.data, found.len / sizeof(pn_vec_row *));
     pn_buf_clear(&found);
+    p->rows = (pn_rows){picks_of(p), pick_count(p), 0};
     return s;
 }
 
@@ -284,7 +296,7 @@ static PyObject *asked_ids(const picker *p)
     int gc = pn_gc_pause();
     PyObject *list = PyList_New(n);
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyObject *id = pn_py_str(picks_of(p)[asked[i]].id);
+        PyObject *id = pn_py_str(pn_omap_key_of(picks_of(p)[asked[i]]));
         if (id != NULL) PyList_SET_ITEM(list, i, id);
         else Py_CLEAR(list);
     }
@@ -309,13 +321,14 @@ static void drop_refused(picker *p, const uint8_t *keeps)
 {
     const uint32_t *asked = (const uint32_t *)(const void *)p->asked.data;
     size_t questions = p->asked.len / sizeof *asked, to = 0, q = 0;
-    pn_pick *picks = (pn_pick *)(void *)p->picks.data;
+    pn_vec_row **picks = picks_of(p);
     for (size_t i = 0; i < pick_count(p); i++) {
         bool keep = true;
         if (q < questions && asked[q] == i) keep = keeps[q++];
         if (keep) picks[to++] = picks[i];
     }
     p->picks.len = to * sizeof *picks;
+    p->rows.n = to;
 }
 
 /* Called with the lock, returns with it. UNSUPPORTED when the table changed. */
@@ -339,34 +352,34 @@ static pn_status settle_asked(picker *p, vector_object *self, PyObject *ask)
 /* ---- query ---- */
 
 typedef struct question {
-    const double *query;
-    size_t dim, k;
-    bool mmr;
+    pn_query *queries; /* m of them, of dim values each */
+    size_t m, dim;
+    bool mmr; /* then one only */
     double threshold;
     pn_dot_fn dot;
 } question;
 
-static pn_status choose(const question *q, const picker *p, pn_hit **hits, size_t *count)
+static void choose(const question *q, picker *p)
 {
-    if (pick_count(p) == 0) return PN_OK;
-    pn_status s;
+    pn_query *one = q->queries;
+    if (p->rows.n == 0) return; /* no hits, status OK */
     Py_BEGIN_ALLOW_THREADS;
     if (q->mmr)
-        s = pn_topk_mmr(p->v, picks_of(p), pick_count(p), q->query, q->dim, q->k, q->threshold, q->dot, hits, count);
+        one->status = pn_topk_mmr(p->v, &p->rows, one->values, q->dim, one->k, q->threshold, q->dot, &one->hits,
+                                  &one->count);
     else
-        s = pn_topk(p->v, picks_of(p), pick_count(p), q->query, q->dim, q->k, q->dot, hits, count);
+        pn_topk_many(p->v, &p->rows, q->queries, q->m, q->dim, q->dot);
     Py_END_ALLOW_THREADS;
-    return s;
+    if (p->rows.rows == p->table->view.rows) p->table->view.checked_dim = p->rows.checked_dim;
 }
 
 /* ([similarity], [id]), with the lock held, since ids are the table's. */
-static PyObject *answer(const picker *p, const pn_hit *hits, size_t count)
+static PyObject *answer(const picker *p, const pn_query *q)
 {
-    int gc = pn_gc_pause();
-    PyObject *similarities = PyList_New((Py_ssize_t)count), *ids = PyList_New((Py_ssize_t)count);
+    PyObject *similarities = PyList_New((Py_ssize_t)q->count), *ids = PyList_New((Py_ssize_t)q->count);
     bool ok = similarities != NULL && ids != NULL;
-    for (size_t i = 0; ok && i < count; i++) {
-        PyObject *s = pn_np_float64(hits[i].similarity), *id = pn_py_str(picks_of(p)[hits[i].pick].id);
+    for (size_t i = 0; ok && i < q->count; i++) {
+        PyObject *s = pn_np_float64(q->hits[i].similarity), *id = pn_py_str(pn_omap_key_of(p->rows.rows[q->hits[i].pick]));
         ok = s != NULL && id != NULL;
         if (s != NULL) PyList_SET_ITEM(similarities, (Py_ssize_t)i, s);
         if (id != NULL) PyList_SET_ITEM(ids, (Py_ssize_t)i, id);
@@ -374,28 +387,59 @@ static PyObject *answer(const picker *p, const pn_hit *hits, size_t count)
     PyObject *pair = ok ? PyTuple_Pack(2, similarities, ids) : NULL;
     Py_XDECREF(similarities);
     Py_XDECREF(ids);
-    pn_gc_resume(gc);
     return pair;
 }
 
-static PyObject *run_query(vector_object *self, const question *q, const compiled *filters, PyObject *node_ids,
-                           PyObject *ask)
+static PyObject *answer_or_none(const picker *p, const pn_query *q)
+{
+    if (q->status == PN_ERR_UNSUPPORTED) return Py_NewRef(Py_None);
+    return q->status == PN_OK ? answer(p, q) : pn_py_raise(q->status, NULL, NULL);
+}
+
+static PyObject *answers(const picker *p, const question *q)
+{
+    int gc = pn_gc_pause();
+    PyObject *list = PyList_New((Py_ssize_t)q->m);
+    for (size_t i = 0; list != NULL && i < q->m; i++) {
+        PyObject *one = answer_or_none(p, &q->queries[i]);
+        if (one != NULL) PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+        else Py_CLEAR(list);
+    }
+    pn_gc_resume(gc);
+    return list;
+}
+
+/* A list with an answer a query, or None when the peer's own code has to answer all. */
+static PyObject *run_queries(vector_object *self, const question *q, const compiled *filters, PyObject *node_ids,
+                             PyObject *ask)
 {
     picker p;
-    picker_init(&p, &self->vec, filters);
-    pn_hit *hits = NULL;
-    size_t count = 0;
+    picker_init(&p, self, filters);
     PyObject *result = NULL;
     pn_vector_lock(self);
     pn_status s = pick(&p, node_ids);
     if (s == PN_OK) s = settle_asked(&p, self, ask);
-    if (s == PN_OK) s = choose(q, &p, &hits, &count);
-    if (s == PN_OK) result = answer(&p, hits, count);
+    if (s == PN_OK) choose(q, &p);
+    if (s == PN_OK) result = answers(&p, q);
     pn_vector_unlock(self);
-    pn_alloc_put(&pn_alloc_system, hits);
+    for (size_t i = 0; i < q->m; i++) pn_alloc_put(&pn_alloc_system, q->queries[i].hits);
     picker_clear(&p);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NONE;
     return s == PN_OK ? result : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *compile_and_run(vector_object *self, const question *q, PyObject *node_ids, PyObject *specs,
+                                 PyObject *condition, PyObject *ask)
+{
+    compiled filters;
+    PyObject *result = NULL;
+    if (!pn_vector_ready(self, PN_VECTOR_ROWS | (specs != Py_None ? PN_VECTOR_METAS : 0))) return NULL;
+    pn_status s = compile(&filters, specs, condition);
+    if (s == PN_OK) result = run_queries(self, q, &filters, node_ids, ask);
+    else if (s == PN_ERR_UNSUPPORTED) result = Py_NewRef(Py_None);
+    else pn_py_raise(s, NULL, NULL);
+    compiled_clear(&filters);
+    return result;
 }
 
 const char pn_vector_query_doc[] =
@@ -410,33 +454,59 @@ PyObject *pn_vector_query(PyObject *op, PyObject *args)
     Py_ssize_t k;
     PyObject *threshold, *node_ids, *specs, *condition, *ask;
     if (!PyArg_ParseTuple(args, "y*nOOOOO", &query, &k, &threshold, &node_ids, &specs, &condition, &ask)) return NULL;
-    bool ready = pn_vector_ready((vector_object *)op, PN_VECTOR_ROWS | (specs != Py_None ? PN_VECTOR_METAS : 0));
-    question q = {.query = query.buf, .dim = (size_t)query.len / sizeof(double), .k = (size_t)k,
-                  .mmr = threshold != Py_None, .dot = pn_np_dot()};
-    if (ready && q.mmr) q.threshold = PyFloat_AsDouble(threshold);
+    pn_query one = {.values = query.buf, .k = (size_t)k};
+    question q = {.queries = &one, .m = 1, .dim = (size_t)query.len / sizeof(double), .mmr = threshold != Py_None,
+                  .dot = pn_np_dot()};
+    if (q.mmr) q.threshold = PyFloat_AsDouble(threshold);
     PyObject *result = NULL;
-    if (q.dot != NULL && ready && !PyErr_Occurred()) {
-        compiled filters;
-        pn_status s = compile(&filters, specs, condition);
-        if (s == PN_OK) result = run_query((vector_object *)op, &q, &filters, node_ids, ask);
-        else if (s == PN_ERR_UNSUPPORTED) result = Py_NewRef(Py_None);
-        else pn_py_raise(s, NULL, NULL);
-        compiled_clear(&filters);
-    }
+    if (q.dot != NULL && !PyErr_Occurred())
+        result = compile_and_run((vector_object *)op, &q, node_ids, specs, condition, ask);
     PyBuffer_Release(&query);
+    if (result != NULL && result != Py_None) Py_SETREF(result, Py_NewRef(PyList_GET_ITEM(result, 0)));
+    return result;
+}
+
+const char pn_vector_query_many_doc[] =
+    "query_many(queries, ks, node_ids, filters, condition, ask) -> list of what query returns, or\n"
+    "None where the peer's own code has to answer all. queries: float64 buffer of len(ks) rows of\n"
+    "one length. ks: tuple of int. The rest as in query.";
+
+static bool ks_of(PyObject *ks, const double *values, size_t dim, pn_query *out)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(ks); i++) {
+        Py_ssize_t k = PyLong_AsSsize_t(PyTuple_GET_ITEM(ks, i));
+        if (k < 0 && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "k is negative");
+        if (k < 0) return false;
+        out[i] = (pn_query){.values = values + (size_t)i * dim, .k = (size_t)k};
+    }
+    return true;
+}
+
+PyObject *pn_vector_query_many(PyObject *op, PyObject *args)
+{
+    Py_buffer buf;
+    PyObject *ks, *node_ids, *specs, *condition, *ask;
+    if (!PyArg_ParseTuple(args, "y*O!OOOO", &buf, &PyTuple_Type, &ks, &node_ids, &specs, &condition, &ask)) return NULL;
+    question q = {.m = (size_t)PyTuple_GET_SIZE(ks), .dot = pn_np_dot()};
+    PyObject *result = NULL;
+    q.queries = pn_alloc_zero(&pn_alloc_system, q.m + 1, sizeof *q.queries);
+    if (q.queries == NULL) PyErr_NoMemory();
+    if (q.m != 0) q.dim = (size_t)buf.len / sizeof(double) / q.m;
+    if (q.queries != NULL && q.dot != NULL && ks_of(ks, buf.buf, q.dim, q.queries))
+        result = compile_and_run((vector_object *)op, &q, node_ids, specs, condition, ask);
+    pn_alloc_put(&pn_alloc_system, q.queries);
+    PyBuffer_Release(&buf);
     return result;
 }
 
 /* ---- deletion ---- */
 
 /* Nothing is deleted unless all can be: each needs its source id. */
-static pn_status delete_picks(pn_vec *v, const picker *p)
+static pn_status delete_picks(pn_vec *v, const pn_bytes *ids, size_t n)
 {
-    const pn_pick *picks = picks_of(p);
-    size_t n = pick_count(p);
-    for (size_t i = 0; i < n; i++) PN_FAIL_IF(pn_omap_get(&v->refs, picks[i].id) == NULL, PN_ERR_UNSUPPORTED);
+    for (size_t i = 0; i < n; i++) PN_FAIL_IF(pn_omap_get(&v->refs, ids[i]) == NULL, PN_ERR_UNSUPPORTED);
     PN_TRY(pn_buf_reserve(&v->dropped, n * sizeof(void *)));
-    for (size_t i = 0; i < n; i++) PN_TRY(pn_vec_delete_id(v, picks[i].id));
+    for (size_t i = 0; i < n; i++) PN_TRY(pn_vec_delete_id(v, ids[i]));
     return PN_OK;
 }
 
@@ -444,19 +514,33 @@ const char pn_vector_delete_matching_doc[] =
     "delete_matching(node_ids, filters, condition) -> bool: deletes what query would choose\n"
     "from. False: nothing was deleted, the peer's own code has to do it.";
 
-/* Copies of the picks' ids: deleting frees the bytes that the picks point to. */
-static pn_status own_ids(picker *p, pn_buf *bytes)
+/* Copies of the rows' ids, pn_bytes in *ids: deleting frees the bytes they point to. */
+static pn_status own_ids(const pn_rows *rows, pn_buf *bytes, pn_buf *ids)
 {
-    pn_pick *picks = (pn_pick *)(void *)p->picks.data;
-    size_t n = pick_count(p), sum = 0;
-    for (size_t i = 0; i < n; i++) sum += picks[i].id.len;
+    size_t sum = 0;
+    for (size_t i = 0; i < rows->n; i++) sum += pn_omap_key_of(rows->rows[i]).len;
     PN_TRY(pn_buf_reserve(bytes, sum));
-    for (size_t i = 0; i < n; i++) {
+    PN_TRY(pn_buf_reserve(ids, rows->n * sizeof(pn_bytes)));
+    for (size_t i = 0; i < rows->n; i++) {
+        pn_bytes id = pn_omap_key_of(rows->rows[i]);
         const uint8_t *at = bytes->data + bytes->len;
-        PN_TRY(pn_buf_append(bytes, picks[i].id.ptr, picks[i].id.len));
-        picks[i].id.ptr = at;
+        PN_TRY(pn_buf_append(bytes, id.ptr, id.len));
+        id.ptr = at;
+        PN_TRY(pn_buf_append(ids, &id, sizeof id));
     }
     return PN_OK;
+}
+
+static pn_status delete_found(pn_vec *v, const pn_rows *rows)
+{
+    pn_buf bytes, ids;
+    pn_buf_init(&bytes, &pn_alloc_system);
+    pn_buf_init(&ids, &pn_alloc_system);
+    pn_status s = own_ids(rows, &bytes, &ids);
+    if (s == PN_OK) s = delete_picks(v, (const pn_bytes *)(const void *)ids.data, rows->n);
+    pn_buf_clear(&bytes);
+    pn_buf_clear(&ids);
+    return s;
 }
 
 PyObject *pn_vector_delete_matching(PyObject *op, PyObject *args)
@@ -467,19 +551,15 @@ PyObject *pn_vector_delete_matching(PyObject *op, PyObject *args)
     if (specs != Py_None && !pn_vector_ready(self, PN_VECTOR_METAS)) return NULL;
     compiled filters;
     picker p;
-    pn_buf bytes;
-    pn_buf_init(&bytes, &pn_alloc_system);
-    picker_init(&p, &self->vec, &filters);
+    picker_init(&p, self, &filters);
     pn_status s = compile(&filters, specs, condition);
     pn_vector_lock(self);
     if (s == PN_OK) s = pick(&p, node_ids);
     if (s == PN_OK && p.asked.len != 0) s = PN_ERR_UNSUPPORTED;
-    if (s == PN_OK) s = own_ids(&p, &bytes);
-    if (s == PN_OK) s = delete_picks(&self->vec, &p);
+    if (s == PN_OK) s = delete_found(&self->vec, &p.rows);
     pn_vector_unlock(self);
     picker_clear(&p);
     compiled_clear(&filters);
-    pn_buf_clear(&bytes);
     if (s != PN_OK && s != PN_ERR_UNSUPPORTED) return pn_py_raise(s, NULL, NULL);
     return PyBool_FromLong(s == PN_OK);
 }

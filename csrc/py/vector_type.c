@@ -90,6 +90,8 @@ static PyObject *new_table(PyTypeObject *type)
     vector_object *self = (vector_object *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     pn_vec_init(&self->vec, &pn_alloc_system);
+    pn_rowview_init(&self->view, &pn_alloc_system);
+    pn_columns_init(&self->columns, &pn_alloc_system);
     self->forks = atomic_load(&forks);
     if (pthread_mutex_init(&self->mutex, NULL) != 0) {
         PyObject_GC_UnTrack(self);
@@ -147,6 +149,8 @@ static void vector_dealloc(PyObject *op)
     void *cell;
     while (pn_omap_next(&self->vec.metas, &pos, &id, &cell)) Py_XDECREF((PyObject *)((pn_vec_cell *)cell)->host);
     release_hosts(&self->vec.dropped);
+    pn_columns_clear(&self->columns);
+    pn_rowview_clear(&self->view);
     pn_vec_clear(&self->vec);
     pthread_mutex_destroy(&self->mutex);
     type->tp_free(op);
@@ -630,6 +634,7 @@ static PyMethodDef vector_methods[] = {
     {"consistent", vector_consistent, METH_NOARGS, "consistent() -> bool: checks the reverse index, for tests."},
     {"add_nodes", FAST(pn_vector_add_nodes), pn_vector_add_nodes_doc},
     {"query", pn_vector_query, METH_VARARGS, pn_vector_query_doc},
+    {"query_many", pn_vector_query_many, METH_VARARGS, pn_vector_query_many_doc},
     {"delete_matching", pn_vector_delete_matching, METH_VARARGS, pn_vector_delete_matching_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -11,6 +11,7 @@
 
 #include "py/json_py.h"
 #include "py/module.h"
+#include "store/column.h"
 #include "store/vector.h"
 
 #include <pthread.h>
@@ -19,6 +20,8 @@
 typedef struct {
     PyObject_HEAD
     pn_vec vec;
+    pn_rowview view;    /* for queries; guarded by the lock alone */
+    pn_columns columns; /* likewise */
     pthread_mutex_t mutex;
     unsigned forks; /* that lay before this process when the mutex was made */
     atomic_uint settled; /* PN_VECTOR_..: what is known to be */
@@ -44,8 +47,10 @@ PyObject *pn_vector_copy_rows(PyObject *self, PyObject *array);                 
 int pn_vector_add_rows_type(PyObject *module);                                           /* vector_rows.c */
 PyObject *pn_vector_add_nodes(PyObject *self, PyObject *const *args, Py_ssize_t nargs); /* vector_add.c */
 PyObject *pn_vector_query(PyObject *self, PyObject *args);                               /* vector_query.c */
+PyObject *pn_vector_query_many(PyObject *self, PyObject *args);                          /* vector_query.c */
 PyObject *pn_vector_delete_matching(PyObject *self, PyObject *args);                     /* vector_query.c */
-extern const char pn_vector_add_nodes_doc[], pn_vector_query_doc[], pn_vector_delete_matching_doc[];
+extern const char pn_vector_add_nodes_doc[], pn_vector_query_doc[], pn_vector_query_many_doc[],
+    pn_vector_delete_matching_doc[];
 
 /* The floats of an exact list of exact floats, in *out (bytes of doubles, appended);
  * false, without an exception, when it is anything else, or with MemoryError. */

@@ -76,14 +76,6 @@ static bool next_member(const uint8_t **p, const uint8_t *end, pn_bytes *key, pn
 
 /* ---- values ---- */
 
-typedef enum kind { IS_MISSING, IS_NUMBER, IS_STRING, IS_LIST, IS_OTHER } kind;
-
-typedef struct value {
-    kind kind;
-    pn_bytes text;  /* of a string: without its quotes */
-    pn_scalar num;  /* of a number: INT or FLOAT */
-} value;
-
 static bool read_i64(pn_bytes t, int64_t *out)
 {
     bool negative = t.len && t.ptr[0] == '-';
@@ -105,32 +97,31 @@ static bool looks_int(pn_bytes t)
     return true;
 }
 
-static value number(pn_bytes t)
+static pn_value number(pn_bytes t)
 {
-    value v = {.kind = IS_OTHER, .text = t};
-    if (read_i64(t, &v.num.i)) v.num.kind = PN_SCALAR_INT;
-    else if (looks_int(t)) return v; /* bigger than what is compared here */
-    else {
+    pn_value v = {.kind = PN_VALUE_OTHER, .text = t};
+    v.is_int = read_i64(t, &v.i);
+    if (!v.is_int) {
         pn_json_num n = {t.ptr, t.len, false};
-        if (pn_json_num_double(&n, &v.num.d) != PN_OK) return v;
-        v.num.kind = PN_SCALAR_FLOAT;
+        /* looks_int: bigger than what is compared here */
+        if (looks_int(t) || pn_json_num_double(&n, &v.d) != PN_OK) return v;
     }
-    v.kind = IS_NUMBER;
+    v.kind = PN_VALUE_NUMBER;
     return v;
 }
 
-static value classify(pn_bytes t)
+pn_value pn_filter_classify(pn_bytes t)
 {
-    value v = {.kind = IS_OTHER, .text = t};
+    pn_value v = {.kind = PN_VALUE_OTHER, .text = t};
     switch (t.len ? t.ptr[0] : 0) {
-    case '"': return (value){.kind = IS_STRING, .text = {t.ptr + 1, t.len - 2}};
-    case '[': return v.kind = IS_LIST, v;
-    case 'n': return v.kind = IS_MISSING, v;
+    case '"': return (pn_value){.kind = PN_VALUE_STRING, .text = {t.ptr + 1, t.len - 2}};
+    case '[': return v.kind = PN_VALUE_LIST, v;
+    case 0:
+    case 'n': return v.kind = PN_VALUE_MISSING, v;
     case 't':
     case 'f': /* bool is an int in Python */
-        return (value){.kind = IS_NUMBER, .text = t, .num = {.kind = PN_SCALAR_INT, .i = t.ptr[0] == 't'}};
-    case '{':
-    case 0: return v;
+        return (pn_value){.kind = PN_VALUE_NUMBER, .text = t, .is_int = true, .i = t.ptr[0] == 't'};
+    case '{': return v;
     default: return number(t);
     }
 }
@@ -166,13 +157,13 @@ static order compare_mixed(int64_t i, double d)
 
 static order flip(order o) { return o == LESS ? GREATER : o == GREATER ? LESS : o; }
 
-static order compare_numbers(const pn_scalar *a, const pn_scalar *b)
+static order compare_numbers(const pn_value *v, const pn_scalar *s)
 {
-    bool ai = a->kind == PN_SCALAR_INT, bi = b->kind == PN_SCALAR_INT;
-    if (ai && bi) return (order)((a->i > b->i) - (a->i < b->i));
-    if (ai) return compare_mixed(a->i, b->d);
-    if (bi) return flip(compare_mixed(b->i, a->d));
-    return compare_doubles(a->d, b->d);
+    bool is_int = s->kind == PN_SCALAR_INT;
+    if (v->is_int && is_int) return (order)((v->i > s->i) - (v->i < s->i));
+    if (v->is_int) return compare_mixed(v->i, s->d);
+    if (is_int) return flip(compare_mixed(s->i, v->d));
+    return compare_doubles(v->d, s->d);
 }
 
 static bool is_number(const pn_scalar *s) { return s->kind == PN_SCALAR_INT || s->kind == PN_SCALAR_FLOAT; }
@@ -181,32 +172,32 @@ static pn_match truth(bool b) { return b ? PN_MATCH_YES : PN_MATCH_NO; }
 static pn_match negate(pn_match m) { return m == PN_MATCH_ASK ? m : truth(m == PN_MATCH_NO); }
 
 /* v == s for a value that is there. */
-static pn_match equals(const value *v, const pn_scalar *s)
+static pn_match equals(const pn_value *v, const pn_scalar *s)
 {
-    if (v->kind == IS_STRING) return truth(s->kind == PN_SCALAR_STR && pn_bytes_equal(v->text, s->escaped));
-    if (v->kind == IS_NUMBER && is_number(s)) {
-        order o = compare_numbers(&v->num, s);
+    if (v->kind == PN_VALUE_STRING) return truth(s->kind == PN_SCALAR_STR && pn_bytes_equal(v->text, s->escaped));
+    if (v->kind == PN_VALUE_NUMBER && is_number(s)) {
+        order o = compare_numbers(v, s);
         return o == ASK ? PN_MATCH_ASK : truth(o == EQUAL);
     }
     /* A big integer may still equal a float; a list, an object or null never a scalar. */
-    bool big = v->kind == IS_OTHER && v->text.ptr[0] != '{';
+    bool big = v->kind == PN_VALUE_OTHER && v->text.ptr[0] != '{';
     return big && is_number(s) ? PN_MATCH_ASK : PN_MATCH_NO;
 }
 
-static pn_match equals_filter(const value *v, const pn_filter *f)
+static pn_match equals_filter(const pn_value *v, const pn_filter *f)
 {
-    if (f->is_list) return v->kind == IS_LIST ? PN_MATCH_ASK : PN_MATCH_NO;
+    if (f->is_list) return v->kind == PN_VALUE_LIST ? PN_MATCH_ASK : PN_MATCH_NO;
     return equals(v, &f->values[0]);
 }
 
-static pn_match ordered(const value *v, const pn_filter *f, pn_buf *scratch)
+static pn_match ordered(const pn_value *v, const pn_filter *f, pn_buf *scratch)
 {
     if (f->is_list) return PN_MATCH_ASK;
     const pn_scalar *s = &f->values[0];
     order o = ASK;
-    if (v->kind == IS_NUMBER && is_number(s)) o = compare_numbers(&v->num, s);
+    if (v->kind == PN_VALUE_NUMBER && is_number(s)) o = compare_numbers(v, s);
     pn_bytes chars;
-    if (v->kind == IS_STRING && s->kind == PN_SCALAR_STR && characters(v->text, scratch, &chars)) {
+    if (v->kind == PN_VALUE_STRING && s->kind == PN_SCALAR_STR && characters(v->text, scratch, &chars)) {
         int c = pn_bytes_compare(chars, s->utf8);
         o = c < 0 ? LESS : c > 0 ? GREATER : EQUAL;
     }
@@ -228,7 +219,7 @@ static bool holds(pn_bytes haystack, pn_bytes needle)
 }
 
 /* needle in v, both strings. */
-static pn_match in_string(const value *v, const pn_scalar *needle, pn_buf *scratch)
+static pn_match in_string(const pn_value *v, const pn_scalar *needle, pn_buf *scratch)
 {
     pn_bytes chars;
     if (needle->kind != PN_SCALAR_STR || !characters(v->text, scratch, &chars)) return PN_MATCH_ASK;
@@ -236,12 +227,12 @@ static pn_match in_string(const value *v, const pn_scalar *needle, pn_buf *scrat
 }
 
 /* v in the filter's value. */
-static pn_match value_in(const value *v, const pn_filter *f, pn_buf *scratch)
+static pn_match value_in(const pn_value *v, const pn_filter *f, pn_buf *scratch)
 {
     pn_bytes chars;
     if (!f->is_list) {
         const pn_scalar *s = &f->values[0];
-        if (v->kind != IS_STRING || s->kind != PN_SCALAR_STR || !characters(v->text, scratch, &chars))
+        if (v->kind != PN_VALUE_STRING || s->kind != PN_SCALAR_STR || !characters(v->text, scratch, &chars))
             return PN_MATCH_ASK;
         return truth(holds(s->utf8, chars));
     }
@@ -253,16 +244,16 @@ static pn_match value_in(const value *v, const pn_filter *f, pn_buf *scratch)
 }
 
 /* s in v, where v is a string or a list. */
-static pn_match contains(const value *v, const pn_scalar *s, pn_buf *scratch)
+static pn_match contains(const pn_value *v, const pn_scalar *s, pn_buf *scratch)
 {
-    if (v->kind == IS_STRING) return in_string(v, s, scratch);
-    if (v->kind != IS_LIST) return PN_MATCH_ASK;
+    if (v->kind == PN_VALUE_STRING) return in_string(v, s, scratch);
+    if (v->kind != PN_VALUE_LIST) return PN_MATCH_ASK;
     const uint8_t *p = v->text.ptr + 1, *end = v->text.ptr + v->text.len;
     while (next_item(&p, end)) {
         const uint8_t *start = p;
         p = after_value(p, end);
-        value item = classify((pn_bytes){start, (size_t)(p - start)});
-        if (item.kind == IS_MISSING && s->kind == PN_SCALAR_NONE) return PN_MATCH_YES;
+        pn_value item = pn_filter_classify((pn_bytes){start, (size_t)(p - start)});
+        if (item.kind == PN_VALUE_MISSING && s->kind == PN_SCALAR_NONE) return PN_MATCH_YES;
         pn_match m = equals(&item, s);
         if (m != PN_MATCH_NO) return m;
     }
@@ -270,7 +261,7 @@ static pn_match contains(const value *v, const pn_scalar *s, pn_buf *scratch)
 }
 
 /* any() and all() stop at the first value that decides, as Python's do. */
-static pn_match contains_many(const value *v, const pn_filter *f, pn_buf *scratch)
+static pn_match contains_many(const pn_value *v, const pn_filter *f, pn_buf *scratch)
 {
     if (!f->is_list) return PN_MATCH_ASK;
     pn_match stop = f->op == PN_OP_ANY ? PN_MATCH_YES : PN_MATCH_NO;
@@ -295,7 +286,7 @@ static bool is_ascii(pn_bytes s)
 }
 
 /* lower() of anything beyond ASCII is Python's business. */
-static pn_match in_string_lower(const value *v, const pn_scalar *needle, pn_buf *scratch)
+static pn_match in_string_lower(const pn_value *v, const pn_scalar *needle, pn_buf *scratch)
 {
     pn_bytes chars;
     if (!is_ascii(needle->utf8) || !characters(v->text, scratch, &chars) || !is_ascii(chars)) return PN_MATCH_ASK;
@@ -310,20 +301,20 @@ static pn_match in_string_lower(const value *v, const pn_scalar *needle, pn_buf 
     return truth(holds((pn_bytes){low, h}, (pn_bytes){low + h, n}));
 }
 
-static pn_match text_match(const value *v, const pn_filter *f, pn_buf *scratch)
+static pn_match text_match(const pn_value *v, const pn_filter *f, pn_buf *scratch)
 {
-    if (f->is_list || v->kind != IS_STRING || f->values[0].kind != PN_SCALAR_STR) return PN_MATCH_ASK;
+    if (f->is_list || v->kind != PN_VALUE_STRING || f->values[0].kind != PN_SCALAR_STR) return PN_MATCH_ASK;
     if (f->op == PN_OP_TEXT_MATCH) return in_string(v, &f->values[0], scratch);
     return in_string_lower(v, &f->values[0], scratch);
 }
 
-static pn_match eval_one(const pn_filter *f, const value *v, pn_buf *scratch)
+pn_match pn_filter_eval_value(const pn_filter *f, const pn_value *v, pn_buf *scratch)
 {
     if (f->op == PN_OP_IS_EMPTY) {
-        bool empty_list = v->kind == IS_LIST && v->text.len == 2;
-        return truth(v->kind == IS_MISSING || (v->kind == IS_STRING && v->text.len == 0) || empty_list);
+        bool empty_list = v->kind == PN_VALUE_LIST && v->text.len == 2;
+        return truth(v->kind == PN_VALUE_MISSING || (v->kind == PN_VALUE_STRING && v->text.len == 0) || empty_list);
     }
-    if (v->kind == IS_MISSING) return truth(f->op == PN_OP_NE || f->op == PN_OP_NIN);
+    if (v->kind == PN_VALUE_MISSING) return truth(f->op == PN_OP_NE || f->op == PN_OP_NIN);
     switch (f->op) {
     case PN_OP_EQ: return equals_filter(v, f);
     case PN_OP_NE: return negate(equals_filter(v, f));
@@ -407,7 +398,7 @@ static void walk_for_value(const pn_filter *f, pn_bytes json, pn_bytes *value)
     }
 }
 
-static pn_bytes find_value(const pn_filter *f, pn_bytes json)
+pn_bytes pn_filter_find(const pn_filter *f, pn_bytes json)
 {
     pn_bytes value;
     if (f->needle.len == 0 || !search_value(f, json, &value)) walk_for_value(f, json, &value);
@@ -416,7 +407,7 @@ static pn_bytes find_value(const pn_filter *f, pn_bytes json)
 
 /* ---- all filters ---- */
 
-static pn_match combine(pn_filter_condition condition, bool all, bool any)
+pn_match pn_filter_combine(pn_filter_condition condition, bool all, bool any)
 {
     switch (condition) {
     case PN_COND_AND: return truth(all);
@@ -430,12 +421,11 @@ pn_match pn_filter_eval(const pn_filter_set *set, pn_bytes json, pn_buf *scratch
     if (json.len < 2 || json.ptr[0] != '{' || set->n == 0 || set->n > PN_FILTER_MAX) return PN_MATCH_ASK;
     bool all = true, any = false;
     for (size_t i = 0; i < set->n; i++) {
-        pn_bytes text = find_value(&set->filters[i], json);
-        value v = text.ptr ? classify(text) : (value){.kind = IS_MISSING};
-        pn_match m = eval_one(&set->filters[i], &v, scratch);
+        pn_value v = pn_filter_classify(pn_filter_find(&set->filters[i], json));
+        pn_match m = pn_filter_eval_value(&set->filters[i], &v, scratch);
         if (m == PN_MATCH_ASK) return m;
         all = all && m == PN_MATCH_YES;
         any = any || m == PN_MATCH_YES;
     }
-    return combine(set->condition, all, any);
+    return pn_filter_combine(set->condition, all, any);
 }

@@ -74,6 +74,31 @@ bool pn_filter_key_is_word(pn_bytes key);
  * there is none. */
 bool pn_filter_op_named(pn_bytes name, pn_filter_op *out);
 
+/* ---- one value at a time, for who keeps them apart (column.h) ---- */
+
+typedef enum pn_value_kind {
+    PN_VALUE_MISSING, /* no such key, or null: the same to every operator */
+    PN_VALUE_NUMBER,  /* int64 or double, true and false are 1 and 0 */
+    PN_VALUE_STRING,
+    PN_VALUE_LIST,
+    PN_VALUE_OTHER    /* an object, an integer beyond 18 digits */
+} pn_value_kind;
+
+typedef struct pn_value {
+    pn_value_kind kind;
+    bool is_int;   /* of a number */
+    pn_bytes text; /* canonical JSON; of a string: without its quotes */
+    int64_t i;
+    double d;
+} pn_value;
+
+/* The text of the key's value in a canonical object; {NULL, 0} when it is not there. */
+pn_bytes pn_filter_find(const pn_filter *f, pn_bytes json);
+pn_value pn_filter_classify(pn_bytes value_text); /* {NULL, 0}: missing */
+pn_match pn_filter_eval_value(const pn_filter *f, const pn_value *v, pn_buf *scratch);
+/* What all filters together say of a row; each has to be evaluated before. */
+pn_match pn_filter_combine(pn_filter_condition condition, bool all, bool any);
+
 /* Evaluates all filters on one value (an object, else ASK). `scratch` is reused between
  * calls; running out of memory there is ASK as well. */
 pn_match pn_filter_eval(const pn_filter_set *set, pn_bytes json, pn_buf *scratch);

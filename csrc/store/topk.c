@@ -1,61 +1,111 @@
 #include "store/topk.h"
 
+#include "os/pool.h"
 #include "simd/dot.h"
 
 #include <math.h>
-
-/* Norms for which no product or sum of the float scan can overflow, or underflow by
- * enough to matter. */
-static const double SMALL = 1e-15, LARGE = 1e15;
+#include <stdatomic.h>
 
 typedef struct search {
     const pn_vec *v;
-    const pn_pick *picks;
+    pn_vec_row *const *rows;
     size_t n, dim;
     const double *query;
     double query_norm;
     pn_dot_fn dot;
-    double *wide;   /* dim values: a float row widened */
-    bool ordinary;  /* all norms lie within SMALL and LARGE */
+    double *wide; /* dim values: a float row widened */
 } search;
 
-static const double *row_values(search *s, const pn_vec_row *row)
+static const double *values_of(const pn_vec *v, const pn_vec_row *row, double *wide)
 {
-    if (pn_vec_band_of(s->v, row)->wide) return row->data;
-    pn_dot_widen(row->data, s->dim, s->wide);
-    return s->wide;
+    const pn_vec_band *band = pn_vec_band_of(v, row);
+    if (band->wide) return row->data;
+    pn_dot_widen(row->data, band->dim, wide);
+    return wide;
 }
 
-static bool usable_norm(double norm) { return norm > 0 && isfinite(norm); }
-static bool ordinary_norm(double norm) { return norm >= SMALL && norm <= LARGE; }
+static const double *row_values(search *s, const pn_vec_row *row) { return values_of(s->v, row, s->wide); }
 
-static pn_status prepare(search *s)
+static bool usable_norm(double norm) { return norm > 0 && isfinite(norm); }
+static bool ordinary_norm(double norm) { return norm >= PN_SCAN_SMALL && norm <= PN_SCAN_LARGE; }
+
+/* ---- looking at the rows before ---- */
+
+enum { CLAIM = 256 };
+
+typedef struct check {
+    const pn_vec *v;
+    const pn_rows *rows;
+    size_t dim;
+    pn_dot_fn dot;
+    double *wide; /* dim for each thread */
+    atomic_size_t next;
+    atomic_bool unusable, unordinary;
+} check;
+
+static bool check_row(check *c, pn_vec_row *row, double *wide)
 {
-    PN_FAIL_IF(s->dim < 2 || s->n == 0 || s->n > UINT32_MAX, PN_ERR_UNSUPPORTED);
-    s->query_norm = sqrt(s->dot(s->query, s->query, s->dim));
-    PN_FAIL_IF(!usable_norm(s->query_norm), PN_ERR_UNSUPPORTED);
-    s->ordinary = ordinary_norm(s->query_norm);
-    for (size_t i = 0; i < s->n; i++) {
-        pn_vec_row *row = s->picks[i].row;
-        PN_FAIL_IF(pn_vec_band_of(s->v, row)->dim != s->dim, PN_ERR_UNSUPPORTED);
-        if (row->norm < 0) {
-            const double *values = row_values(s, row);
-            row->norm = sqrt(s->dot(values, values, s->dim));
-        }
-        PN_FAIL_IF(!usable_norm(row->norm), PN_ERR_UNSUPPORTED);
-        s->ordinary = s->ordinary && ordinary_norm(row->norm);
+    if (pn_vec_band_of(c->v, row)->dim != c->dim) return false;
+    if (row->norm < 0) {
+        const double *values = values_of(c->v, row, wide);
+        row->norm = sqrt(c->dot(values, values, c->dim));
     }
+    if (!ordinary_norm(row->norm)) atomic_store_explicit(&c->unordinary, true, memory_order_relaxed);
+    return usable_norm(row->norm);
+}
+
+static void check_some(void *ctx, unsigned worker)
+{
+    check *c = ctx;
+    while (!atomic_load_explicit(&c->unusable, memory_order_relaxed)) {
+        size_t from = atomic_fetch_add_explicit(&c->next, CLAIM, memory_order_relaxed);
+        if (from >= c->rows->n) return;
+        size_t end = c->rows->n - from < CLAIM ? c->rows->n : from + CLAIM;
+        bool fine = true;
+        for (size_t i = from; i < end && fine; i++) fine = check_row(c, c->rows->rows[i], c->wide + worker * c->dim);
+        if (!fine) atomic_store_explicit(&c->unusable, true, memory_order_relaxed);
+    }
+}
+
+static bool norms_known(const pn_rows *rows)
+{
+    for (size_t i = 0; i < rows->n; i++)
+        if (rows->rows[i]->norm < 0) return false;
+    return true;
+}
+
+/* UNSUPPORTED when a row is not usable; *ordinary tells whether scan.h can take them. */
+static pn_status check_rows(const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
+{
+    *ordinary = true;
+    PN_FAIL_IF(dim < 2 || dim > SIZE_MAX / 64 / PN_POOL_MAX || rows->n == 0 || rows->n > UINT32_MAX,
+               PN_ERR_UNSUPPORTED);
+    if (rows->checked_dim != 0) return rows->checked_dim == dim ? PN_OK : PN_ERR_UNSUPPORTED;
+    unsigned threads = norms_known(rows) ? 1 : pn_scan_threads(rows->n, dim * sizeof(double));
+    check c = {.v = v, .rows = rows, .dim = dim, .dot = dot,
+               .wide = pn_alloc_get(v->alloc, dim * threads * sizeof(double))};
+    PN_FAIL_IF(c.wide == NULL, PN_ERR_NOMEM);
+    pn_pool_run(threads, check_some, &c);
+    pn_alloc_put(v->alloc, c.wide);
+    PN_FAIL_IF(atomic_load(&c.unusable), PN_ERR_UNSUPPORTED);
+    *ordinary = !atomic_load(&c.unordinary);
+    if (*ordinary) rows->checked_dim = dim;
     return PN_OK;
 }
 
-static pn_status search_init(search *s, const pn_vec *v, const pn_pick *picks, size_t n, const double *query,
-                             size_t dim, pn_dot_fn dot)
+static pn_status search_query(search *s, const double *query)
 {
-    *s = (search){.v = v, .picks = picks, .n = n, .dim = dim, .query = query, .dot = dot};
-    PN_FAIL_IF(dim == 0 || dim > SIZE_MAX / 32, PN_ERR_UNSUPPORTED);
+    s->query = query;
+    s->query_norm = sqrt(s->dot(query, query, s->dim));
+    return usable_norm(s->query_norm) ? PN_OK : PN_ERR_UNSUPPORTED;
+}
+
+static pn_status search_init(search *s, const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
+{
+    *s = (search){.v = v, .rows = rows->rows, .n = rows->n, .dim = dim, .dot = dot};
+    PN_TRY(check_rows(v, rows, dim, dot, ordinary));
     s->wide = pn_alloc_get(v->alloc, dim * sizeof *s->wide);
-    PN_FAIL_IF(s->wide == NULL, PN_ERR_NOMEM);
-    return prepare(s);
+    return s->wide ? PN_OK : PN_ERR_NOMEM;
 }
 
 static void search_clear(search *s) { pn_alloc_put(s->v->alloc, s->wide); }
@@ -63,7 +113,7 @@ static void search_clear(search *s) { pn_alloc_put(s->v->alloc, s->wide); }
 /* Exactly the peer's, or a failure where numpy would warn. */
 static pn_status exact(search *s, size_t pick, double *out)
 {
-    pn_vec_row *row = s->picks[pick].row;
+    const pn_vec_row *row = s->rows[pick];
     double norm = s->query_norm * row->norm;
     double similarity = s->dot(s->query, row_values(s, row), s->dim) / norm;
     PN_FAIL_IF(!usable_norm(norm) || !isfinite(similarity), PN_ERR_UNSUPPORTED);
@@ -71,12 +121,14 @@ static pn_status exact(search *s, size_t pick, double *out)
     return PN_OK;
 }
 
+static pn_bytes id_of(const search *s, pn_hit hit) { return pn_omap_key_of(s->rows[hit.pick]); }
+
 /* ---- Python's heapq on (similarity, id) ---- */
 
 static bool tuple_less(const search *s, pn_hit a, pn_hit b)
 {
     if (a.similarity != b.similarity) return a.similarity < b.similarity;
-    return pn_bytes_compare(s->picks[a.pick].id, s->picks[b.pick].id) < 0;
+    return pn_bytes_compare(id_of(s, a), id_of(s, b)) < 0;
 }
 
 static void sift_down(const search *s, pn_hit *heap, size_t start, size_t pos)
@@ -160,84 +212,7 @@ static pn_status replay(search *s, size_t k, pn_hit **hits, size_t *count)
     return PN_OK;
 }
 
-/* ---- the scan ---- */
-
-enum { CHUNK = 128 };
-
-typedef struct scan {
-    search *s;
-    double *unit;    /* the query at length 1 */
-    float *unit32;   /* the same rounded */
-    double *scores;  /* one a pick */
-    double bound;    /* |score - peer's similarity| at most */
-} scan;
-
-/* The kernels' bound, the rounding of the query (float: one more), of the division by
- * the norm and of the peer's own arithmetic. */
-static double error_bound(size_t dim, bool any_narrow)
-{
-    double u32 = ldexp(1, -24), u64 = ldexp(1, -53), n = (double)dim;
-    double kernel = any_narrow ? (pn_dot_roundings_f32(dim) + 2) * u32 : pn_dot_roundings_f64(dim) * u64;
-    return 1.02 * kernel + (8 * n + 64) * u64 + 1e-30;
-}
-
-static void score_wide(scan *c, const pn_dot_kernels *kernels, size_t from, size_t count)
-{
-    const double *rows[CHUNK] = {NULL};
-    const pn_pick *picks = c->s->picks + from;
-    double *out = c->scores + from;
-    for (size_t i = 0; i < count; i++) rows[i] = picks[i].row->data;
-    kernels->f64(c->unit, rows, count, c->s->dim, out);
-    for (size_t i = 0; i < count; i++) out[i] /= picks[i].row->norm;
-}
-
-static void score_narrow(scan *c, const pn_dot_kernels *kernels, size_t from, size_t count)
-{
-    const float *rows[CHUNK] = {NULL};
-    float out[CHUNK];
-    const pn_pick *picks = c->s->picks + from;
-    for (size_t i = 0; i < count; i++) rows[i] = picks[i].row->data;
-    kernels->f32(c->unit32, rows, count, c->s->dim, out);
-    for (size_t i = 0; i < count; i++) c->scores[from + i] = out[i] / picks[i].row->norm;
-}
-
-static void score_all(scan *c)
-{
-    search *s = c->s;
-    const pn_dot_kernels *kernels = pn_dot_best();
-    bool any_narrow = false;
-    for (size_t i = 0, j; i < s->n; i = j) {
-        bool wide = pn_vec_band_of(s->v, s->picks[i].row)->wide;
-        any_narrow = any_narrow || !wide;
-        for (j = i + 1; j < s->n && j - i < CHUNK; j++)
-            if (pn_vec_band_of(s->v, s->picks[j].row)->wide != wide) break;
-        (wide ? score_wide : score_narrow)(c, kernels, i, j - i);
-    }
-    c->bound = error_bound(s->dim, any_narrow);
-}
-
-/* The k-th largest of the scores (k <= n), by a min-heap of the k best. */
-static double kth_best(const double *scores, size_t n, size_t k, double *heap)
-{
-    for (size_t i = 0; i < n; i++) {
-        double x = scores[i];
-        if (i < k) {
-            size_t p = i;
-            for (; p > 0 && x < heap[(p - 1) / 2]; p = (p - 1) / 2) heap[p] = heap[(p - 1) / 2];
-            heap[p] = x;
-        } else if (x > heap[0]) {
-            size_t p = 0;
-            for (size_t c = 1; c < k; c = 2 * p + 1) {
-                if (c + 1 < k && heap[c + 1] < heap[c]) c++;
-                if (x <= heap[c]) break;
-                heap[p] = heap[c];
-                p = c;
-            }
-            heap[p] = x;
-        }
-    }
-    return heap[0];
-}
+/* ---- what a scan found ---- */
 
 static int by_tuple_descending(const pn_hit *a, const pn_hit *b, const search *s)
 {
@@ -266,24 +241,6 @@ static void sort_tuples(const search *s, pn_hit *h, size_t n)
     }
 }
 
-static size_t count_from(const double *scores, size_t n, double least)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += scores[i] >= least;
-    return count;
-}
-
-static pn_status score_candidates(scan *c, double least, pn_hit *out)
-{
-    for (size_t i = 0, o = 0; i < c->s->n; i++) {
-        if (!(c->scores[i] >= least)) continue;
-        out[o].pick = (uint32_t)i;
-        PN_TRY(exact(c->s, i, &out[o].similarity));
-        o++;
-    }
-    return PN_OK;
-}
-
 static bool winners_tie(const pn_hit *hits, size_t k)
 {
     for (size_t i = 1; i < k; i++)
@@ -291,61 +248,107 @@ static bool winners_tie(const pn_hit *hits, size_t k)
     return false;
 }
 
-/* After the scores are there. `heap` has room for k doubles. */
-static pn_status choose(scan *c, size_t k, double *heap, pn_hit **hits, size_t *count)
+/* The k best of what was found, unless their order is the heap's business. */
+static pn_status choose(search *s, const pn_scan_query *scanned, size_t k, bool *tie)
 {
-    search *s = c->s;
-    double least = kth_best(c->scores, s->n, k, heap) - 2 * c->bound;
-    size_t m = count_from(c->scores, s->n, least);
-    pn_hit *found = pn_alloc_get(s->v->alloc, m * sizeof *found);
-    PN_FAIL_IF(found == NULL, PN_ERR_NOMEM);
-    pn_status status = score_candidates(c, least, found);
-    if (status == PN_OK) {
-        sort_tuples(s, found, m);
-        if (!winners_tie(found, k)) {
-            *hits = found;
-            *count = k;
-            return PN_OK;
+    pn_hit *found = scanned->found;
+    for (size_t i = 0; i < scanned->count; i++) PN_TRY(exact(s, found[i].pick, &found[i].similarity));
+    sort_tuples(s, found, scanned->count);
+    *tie = winners_tie(found, k);
+    return PN_OK;
+}
+
+/* s has the query; `scanned` gives up what it found. */
+static void answer(search *s, pn_scan_query *scanned, pn_query *q)
+{
+    bool tie = false;
+    q->status = choose(s, scanned, q->k, &tie);
+    if (q->status != PN_OK) return;
+    if (tie) {
+        q->status = replay(s, q->k, &q->hits, &q->count);
+        return;
+    }
+    q->hits = scanned->found;
+    q->count = q->k;
+    scanned->found = NULL;
+}
+
+static bool worth_scanning(const search *s, const pn_query *q)
+{
+    return ordinary_norm(s->query_norm) && q->k > 0 && q->k < s->n / 2;
+}
+
+/* Answers those that a scan would not help; lists the others in `scans` and `which`. */
+static size_t sort_out(search *s, pn_query *queries, size_t m, bool ordinary, pn_scan_query *scans, size_t *which)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < m; i++) {
+        pn_query *q = &queries[i];
+        q->status = search_query(s, q->values);
+        if (q->status != PN_OK) continue;
+        if (ordinary && worth_scanning(s, q)) {
+            scans[count] = (pn_scan_query){.values = q->values, .norm = s->query_norm, .k = q->k};
+            which[count++] = i;
+        } else {
+            q->status = replay(s, q->k, &q->hits, &q->count);
         }
     }
-    pn_alloc_put(s->v->alloc, found);
-    return status == PN_OK ? replay(s, k, hits, count) : status;
+    return count;
 }
 
-static pn_status scan_and_choose(search *s, size_t k, pn_hit **hits, size_t *count)
+static void run_scans(search *s, pn_query *queries, pn_scan_query *scans, const size_t *which, size_t count)
 {
-    PN_FAIL_IF(s->n > SIZE_MAX / 64 || s->dim > SIZE_MAX / 64, PN_ERR_NOMEM);
-    size_t doubles = s->n + k + s->dim;
-    double *memory = pn_alloc_get(s->v->alloc, doubles * sizeof *memory + s->dim * sizeof(float));
-    PN_FAIL_IF(memory == NULL, PN_ERR_NOMEM);
-    scan c = {.s = s, .scores = memory, .unit = memory + s->n + k, .unit32 = (float *)(memory + doubles)};
-    for (size_t i = 0; i < s->dim; i++) c.unit[i] = s->query[i] / s->query_norm;
-    pn_dot_narrow(c.unit, s->dim, c.unit32);
-    score_all(&c);
-    pn_status status = choose(&c, k, memory + s->n, hits, count);
-    pn_alloc_put(s->v->alloc, memory);
-    return status;
-}
-
-pn_status pn_topk_replay(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim,
-                         size_t k, pn_dot_fn dot, pn_hit **hits, size_t *count)
-{
-    search s;
-    pn_status status = search_init(&s, v, picks, n, query, dim, dot);
-    if (status == PN_OK) status = replay(&s, k, hits, count);
-    search_clear(&s);
-    return status;
-}
-
-pn_status pn_topk(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim, size_t k,
-                  pn_dot_fn dot, pn_hit **hits, size_t *count)
-{
-    search s;
-    pn_status status = search_init(&s, v, picks, n, query, dim, dot);
-    if (status == PN_OK) {
-        bool worth = s.ordinary && k > 0 && k < n / 2;
-        status = worth ? scan_and_choose(&s, k, hits, count) : replay(&s, k, hits, count);
+    pn_status status = pn_scan(s->v, s->rows, s->n, s->dim, scans, count);
+    for (size_t i = 0; i < count; i++) {
+        pn_query *q = &queries[which[i]];
+        q->status = status;
+        if (status == PN_OK && (q->status = search_query(s, q->values)) == PN_OK) answer(s, &scans[i], q);
+        pn_alloc_put(s->v->alloc, scans[i].found);
     }
+}
+
+static pn_status search_many(search *s, pn_query *queries, size_t m, bool ordinary)
+{
+    PN_FAIL_IF(m > SIZE_MAX / 256, PN_ERR_NOMEM);
+    pn_scan_query *scans = pn_alloc_get(s->v->alloc, m * (sizeof *scans + sizeof(size_t)));
+    PN_FAIL_IF(scans == NULL, PN_ERR_NOMEM);
+    size_t *which = (size_t *)(void *)(scans + m);
+    size_t count = sort_out(s, queries, m, ordinary, scans, which);
+    if (count != 0) run_scans(s, queries, scans, which, count);
+    pn_alloc_put(s->v->alloc, scans);
+    return PN_OK;
+}
+
+void pn_topk_many(const pn_vec *v, pn_rows *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot)
+{
+    search s;
+    bool ordinary;
+    if (m == 0) return;
+    pn_status status = search_init(&s, v, rows, dim, dot, &ordinary);
+    if (status == PN_OK) status = search_many(&s, queries, m, ordinary);
+    for (size_t i = 0; i < m && status != PN_OK; i++) queries[i].status = status;
+    search_clear(&s);
+}
+
+pn_status pn_topk(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+                  pn_hit **hits, size_t *count)
+{
+    pn_query q = {.values = query, .k = k};
+    pn_topk_many(v, rows, &q, 1, dim, dot);
+    if (q.status != PN_OK) return q.status;
+    *hits = q.hits;
+    *count = q.count;
+    return PN_OK;
+}
+
+pn_status pn_topk_replay(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+                         pn_hit **hits, size_t *count)
+{
+    search s;
+    bool ordinary;
+    pn_status status = search_init(&s, v, rows, dim, dot, &ordinary);
+    if (status == PN_OK) status = search_query(&s, query);
+    if (status == PN_OK) status = replay(&s, k, hits, count);
     search_clear(&s);
     return status;
 }
@@ -379,12 +382,12 @@ static pn_status mmr_first(mmr *m, double *score, size_t *best)
 static pn_status mmr_next(mmr *m, size_t count, uint32_t taken, double *score, size_t *best)
 {
     search *s = m->s;
-    pn_vec_values(s->v, s->picks[taken].row, m->recent);
-    double recent_norm = s->picks[taken].row->norm;
+    pn_vec_values(s->v, s->rows[taken], m->recent);
+    double recent_norm = s->rows[taken]->norm;
     *score = -INFINITY;
     *best = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
-        pn_vec_row *row = s->picks[m->left[i]].row;
+        pn_vec_row *row = s->rows[m->left[i]];
         double norm = row->norm * recent_norm;
         double overlap = s->dot(row_values(s, row), m->recent, s->dim) / norm;
         PN_FAIL_IF(!usable_norm(norm) || !isfinite(overlap), PN_ERR_UNSUPPORTED);
@@ -431,12 +434,14 @@ static pn_status mmr_all(search *s, size_t k, double threshold, pn_hit **hits, s
     return PN_OK;
 }
 
-pn_status pn_topk_mmr(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim, size_t k,
-                      double threshold, pn_dot_fn dot, pn_hit **hits, size_t *count)
+pn_status pn_topk_mmr(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, double threshold,
+                      pn_dot_fn dot, pn_hit **hits, size_t *count)
 {
     PN_FAIL_IF(!isfinite(threshold), PN_ERR_UNSUPPORTED);
     search s;
-    pn_status status = search_init(&s, v, picks, n, query, dim, dot);
+    bool ordinary;
+    pn_status status = search_init(&s, v, rows, dim, dot, &ordinary);
+    if (status == PN_OK) status = search_query(&s, query);
     if (status == PN_OK) status = mmr_all(&s, k, threshold, hits, count);
     search_clear(&s);
     return status;

@@ -8,9 +8,8 @@
  * heap's array stably. Results here are the same to the last bit and in the same order,
  * ties included. The caller hands in that very dot. Most rows are never scored by it:
  *
- *   1. a SIMD scan gives every row a score that is within a proven bound B of the peer's
- *   2. only rows within 2B of the k-th best score can be among the k best: those are
- *      scored exactly
+ *   1. scan.h finds the rows that can be among the k best
+ *   2. those are scored exactly
  *   3. if two winners are equal, their order depends on the whole history of the heap:
  *      then all rows are scored exactly and the heap is replayed
  *
@@ -19,37 +18,47 @@
  * dimensions: numpy's own warnings and errors are wanted there.
  *
  * Time: O(rows * dim); MMR O(k * rows * dim). The rows' norms are computed once and
- * cached in them, so the table's lock must be held.
+ * cached in them, so the table's lock must be held. Large searches use the threads of
+ * pool.h; `dot` is called on them and must be thread safe.
  */
 #ifndef PN_STORE_TOPK_H
 #define PN_STORE_TOPK_H
 
-#include "store/vector.h"
+#include "store/scan.h"
 
 typedef double (*pn_dot_fn)(const double *a, const double *b, size_t n);
 
-/* One row to choose from; the ids are distinct. */
-typedef struct pn_pick {
-    pn_vec_row *row;
-    pn_bytes id;
-} pn_pick;
+/* The rows to choose from: of the table's map of rows, each once. */
+typedef struct pn_rows {
+    pn_vec_row *const *rows;
+    size_t n;
+    /* Where not 0: every row has that dimension and a norm that scan.h can take, so that
+     * this need not be looked at again. Set by a search that found it so. */
+    size_t checked_dim;
+} pn_rows;
 
-typedef struct pn_hit {
-    double similarity;
-    uint32_t pick;
-} pn_hit;
+typedef struct pn_query {
+    const double *values;
+    size_t k;         /* 0: all */
+    pn_status status; /* out */
+    pn_hit *hits;     /* out: best first, allocated with v->alloc, the caller's */
+    size_t count;
+} pn_query;
 
-/* The k best of the picks, best first; k = 0: all of them. *hits is allocated with
- * v->alloc and given to the caller, *count <= n. n > 0. */
-pn_status pn_topk(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim, size_t k,
-                  pn_dot_fn dot, pn_hit **hits, size_t *count);
+/* The k best of the rows for each of m queries of one dimension. Each has its own status;
+ * no answer depends on the other queries. */
+void pn_topk_many(const pn_vec *v, pn_rows *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot);
+
+/* For one query. *hits is allocated with v->alloc and given to the caller, *count <= n. */
+pn_status pn_topk(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+                  pn_hit **hits, size_t *count);
 
 /* Maximum marginal relevance, as the peer's get_top_k_mmr_embeddings. */
-pn_status pn_topk_mmr(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim, size_t k,
-                      double threshold, pn_dot_fn dot, pn_hit **hits, size_t *count);
+pn_status pn_topk_mmr(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, double threshold,
+                      pn_dot_fn dot, pn_hit **hits, size_t *count);
 
 /* For tests: pn_topk that scores everything exactly and replays the heap. */
-pn_status pn_topk_replay(const pn_vec *v, const pn_pick *picks, size_t n, const double *query, size_t dim,
-                         size_t k, pn_dot_fn dot, pn_hit **hits, size_t *count);
+pn_status pn_topk_replay(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+                         pn_hit **hits, size_t *count);
 
 #endif

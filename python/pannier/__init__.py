@@ -30,6 +30,8 @@ _HOME = {
     "load_indices_from_storage": "loading",
     "load_graph_from_storage": "loading",
     "register_index_type": "registry",
+    "get_threads": "threads",
+    "set_threads": "threads",
     "install": "installing",
     "uninstall": "installing",
     "PannierError": "errors",

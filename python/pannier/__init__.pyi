@@ -27,6 +27,8 @@ from pannier.loading import load_indices_from_storage as load_indices_from_stora
 from pannier.property_graph import SimplePropertyGraphStore as SimplePropertyGraphStore
 from pannier.registry import register_index_type as register_index_type
 from pannier.storage_context import StorageContext as StorageContext
+from pannier.threads import get_threads as get_threads
+from pannier.threads import set_threads as set_threads
 from pannier.vector_store import SimpleVectorStore as SimpleVectorStore
 
 __version__: str

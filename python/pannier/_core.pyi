@@ -105,6 +105,16 @@ class VectorTable:
         ask: Any,
         /,
     ) -> Optional[tuple[list[Any], list[str]]]: ...
+    def query_many(
+        self,
+        queries: Buffer,
+        ks: tuple[int, ...],
+        node_ids: Optional[tuple[str, ...]],
+        filters: Any,
+        condition: Any,
+        ask: Any,
+        /,
+    ) -> Optional[list[Optional[tuple[list[Any], list[str]]]]]: ...
     def delete_matching(
         self, node_ids: Optional[tuple[str, ...]], filters: Any, condition: Any, /
     ) -> bool: ...
@@ -160,6 +170,12 @@ def struct_put(
 ) -> bool: ...
 def struct_type(table: KVTable, collection: str, key: Any, /) -> Optional[str]: ...
 def struct_text(fields: Any, names: Any, /) -> Optional[Text]: ...
+
+# ----- threads -----
+
+def get_threads() -> int: ...
+def set_threads(n: int, /) -> None: ...
+def helper_threads() -> int: ...
 
 # ----- numpy -----
 

@@ -460,8 +460,19 @@ def _zero_counts() -> bool:
     return bool(scores[0] == 0)
 
 
-def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[Tuple[list, list]]:
-    """``(similarities, ids)``, or None where LlamaIndex's own code has to answer."""
+class _Plan(NamedTuple):
+    """A query as the core takes it."""
+
+    vector: np.ndarray
+    k: int
+    threshold: Optional[float]
+    node_ids: Optional[Tuple[str, ...]]
+    specs: Any
+    condition: str
+
+
+def _plan_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[_Plan]:
+    """None where LlamaIndex's own code has to answer."""
     threshold = _mmr_threshold(query, kwargs)
     if threshold is _NOT_PLAIN or embedding_utils.default_similarity_fn is not _SIMILARITY:
         return None
@@ -474,17 +485,70 @@ def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> 
     specs, condition = _filter_specs(query.filters)
     if type(k) is not int or k < 0 or vector is None or node_ids is _NOT_PLAIN or specs is _NOT_PLAIN:
         return None
-    if k > 2**62 or not _dot_agrees():
+    if k > 2**62 or not _dot_agrees() or (specs is not None and _BUILD_FILTER is None):
         return None
-    ask: Optional[Callable[[str], bool]] = None
-    if specs is not None:
-        if _BUILD_FILTER is None:
-            return None
-        ask = _BUILD_FILTER(lambda node_id: table.peek(METAS, node_id), query.filters)
-        if not _filters_as_known():
-            node_ids = _matching(table, node_ids, ask)
-            specs = ask = None
-    return table.query(vector, k, threshold, node_ids, specs, condition, ask)
+    return _Plan(vector, k, threshold, node_ids, specs, condition)
+
+
+def _choice(table: Any, plan: _Plan, filters: Any) -> Tuple[Any, Any, str, Optional[Callable[[str], bool]]]:
+    """``(node_ids, filters, condition, ask)`` for the core: what to choose from."""
+    if plan.specs is None:
+        return plan.node_ids, None, plan.condition, None
+    ask = _BUILD_FILTER(lambda node_id: table.peek(METAS, node_id), filters)
+    if _filters_as_known():
+        return plan.node_ids, plan.specs, plan.condition, ask
+    return _matching(table, plan.node_ids, ask), None, plan.condition, None
+
+
+def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[Tuple[list, list]]:
+    """``(similarities, ids)``, or None where LlamaIndex's own code has to answer."""
+    plan = _plan_query(table, query, kwargs)
+    if plan is None:
+        return None
+    return table.query(plan.vector, plan.k, plan.threshold, *_choice(table, plan, query.filters))
+
+
+_TOGETHER = 32  # queries that share one reading of the rows, at most
+
+
+def _exactly(value: Any) -> Any:
+    """A key that equals only what Python cannot tell from it: 1, 1.0 and True differ."""
+    return (tuple, tuple(map(_exactly, value))) if type(value) is tuple else (type(value), value)
+
+
+def _sharing_key(plan: Optional[_Plan]) -> Any:
+    """Equal for queries that choose from the same rows; None for one that shares nothing."""
+    if plan is None or plan.threshold is not None:
+        return None
+    specs = plan.specs and tuple(map(_exactly, plan.specs))
+    key = (len(plan.vector), plan.node_ids, specs, plan.condition)
+    try:
+        hash(key)
+    except TypeError:  # LlamaIndex says what is wrong with the ids
+        return None
+    return key
+
+
+def _fast_queries(table: Any, queries: Sequence[VectorStoreQuery]) -> List[Optional[Tuple[list, list]]]:
+    """What can be answered together; None for a query that has to be asked by itself."""
+    plans = [_plan_query(table, query, {}) if type(query) is VectorStoreQuery else None for query in queries]
+    groups: Dict[Any, List[int]] = {}
+    for i, plan in enumerate(plans):
+        groups.setdefault(_sharing_key(plan), []).append(i)
+    groups.pop(None, None)
+    found: List[Optional[Tuple[list, list]]] = [None] * len(plans)
+    for group in groups.values():
+        for start in range(0, len(group), _TOGETHER):
+            members = group[start : start + _TOGETHER]
+            if len(members) == 1:
+                continue
+            several = cast(List[_Plan], [plans[i] for i in members])
+            choice = _choice(table, several[0], queries[members[0]].filters)
+            vectors = np.array([plan.vector for plan in several])
+            answers = table.query_many(vectors, tuple(plan.k for plan in several), *choice)
+            for i, answer in zip(members, answers or ()):
+                found[i] = answer
+    return found
 
 
 # ----- The store -----
@@ -624,6 +688,35 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         if found is None:
             return super().query(query, **kwargs)
         return VectorStoreQueryResult(similarities=found[0], ids=found[1])
+
+    def query_many(self, queries: Sequence[VectorStoreQuery], **kwargs: Any) -> List[VectorStoreQueryResult]:
+        """The answers that :meth:`query` gives, query by query, for less.
+
+        Queries of the default mode that choose from the same rows (the same ``filters``
+        and ``node_ids``, or none) read the vectors once, up to 32 together.
+
+        Args:
+            queries (Sequence[VectorStoreQuery]): of any kinds; the numbers of results may differ.
+            kwargs: for each :meth:`query`.
+
+        Returns:
+            list[VectorStoreQueryResult]: one a query, in order.
+
+        Raises:
+            What the first query that fails raises.
+        """
+        queries = list(queries)
+        found: List[Optional[Tuple[list, list]]] = [None] * len(queries)
+        table = self._table()
+        if table is not None and len(queries) > 1 and not kwargs and type(self).query is SimpleVectorStore.query:
+            try:
+                found = _fast_queries(table, queries)
+            except Exception:
+                pass  # asked one by one, the query that is first to fail says what is wrong
+        return [
+            self.query(query, **kwargs) if pair is None else VectorStoreQueryResult(similarities=pair[0], ids=pair[1])
+            for query, pair in zip(queries, found)
+        ]
 
     def vectors(self) -> Vectors:
         """All embeddings as one matrix.

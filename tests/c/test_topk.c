@@ -2,6 +2,7 @@
  * heap's order; what is no number is refused; failed allocations. */
 #include "check.h"
 #include "fail_alloc.h"
+#include "os/pool.h"
 #include "store/topk.h"
 
 #include <math.h>
@@ -27,16 +28,17 @@ static double next_random(void)
 
 typedef struct fixture {
     pn_vec v;
-    pn_pick picks[MAX];
-    size_t n;
+    pn_vec_row *list[MAX];
+    pn_rows rows;
 } fixture;
 
 static void fixture_picks(fixture *f)
 {
-    size_t pos = 0;
+    size_t pos = 0, n = 0;
+    pn_bytes id;
     void *row;
-    for (f->n = 0; f->n < MAX && pn_omap_next(&f->v.rows, &pos, &f->picks[f->n].id, &row); f->n++)
-        f->picks[f->n].row = row;
+    while (n < MAX && pn_omap_next(&f->v.rows, &pos, &id, &row)) f->list[n++] = row;
+    f->rows = (pn_rows){.rows = f->list, .n = n};
 }
 
 static pn_status add(pn_vec *v, int i, const double *values, size_t dim)
@@ -70,10 +72,10 @@ static void check_same(fixture *f, const double *q, size_t dim, size_t k)
 {
     pn_hit *a = NULL, *b = NULL;
     size_t an = 0, bn = 0;
-    CHECK_EQ_INT(pn_topk(&f->v, f->picks, f->n, q, dim, k, dot, &a, &an), PN_OK);
-    CHECK_EQ_INT(pn_topk_replay(&f->v, f->picks, f->n, q, dim, k, dot, &b, &bn), PN_OK);
+    CHECK_EQ_INT(pn_topk(&f->v, &f->rows, q, dim, k, dot, &a, &an), PN_OK);
+    CHECK_EQ_INT(pn_topk_replay(&f->v, &f->rows, q, dim, k, dot, &b, &bn), PN_OK);
     CHECK_EQ_INT(an, bn);
-    CHECK_EQ_INT(an, k && k < f->n ? k : f->n);
+    CHECK_EQ_INT(an, k && k < f->rows.n ? k : f->rows.n);
     for (size_t i = 0; i < an && i < bn; i++) {
         CHECK(a[i].similarity == b[i].similarity);
         CHECK_EQ_INT(a[i].pick, b[i].pick);
@@ -108,7 +110,7 @@ static void test_ties_come_in_the_heaps_order(void)
     fixture_picks(&f);
     pn_hit *hits = NULL;
     size_t n = 0;
-    CHECK_EQ_INT(pn_topk(&f.v, f.picks, f.n, v, 2, 3, dot, &hits, &n), PN_OK);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, dot, &hits, &n), PN_OK);
     CHECK_EQ_INT(n, 3);
     for (size_t i = 0; i < n; i++) CHECK_EQ_INT(hits[i].pick, i + 2);
     pn_alloc_put(&pn_alloc_system, hits);
@@ -139,8 +141,8 @@ static void check_refused(const double *row, const double *q, size_t dim)
     fixture_picks(&f);
     pn_hit *hits = NULL;
     size_t n = 0;
-    CHECK_EQ_INT(pn_topk(&f.v, f.picks, f.n, q, dim, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
-    CHECK_EQ_INT(pn_topk_mmr(&f.v, f.picks, f.n, q, dim, 3, 0.5, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, q, dim, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, dim, 3, 0.5, dot, &hits, &n), PN_ERR_UNSUPPORTED);
     CHECK(hits == NULL);
     pn_vec_clear(&f.v);
 }
@@ -166,11 +168,12 @@ static void test_other_dimensions_are_refused(void)
     pn_vec_init(&f.v, &pn_alloc_system);
     CHECK_EQ_INT(add(&f.v, 0, v, 3), PN_OK);
     fixture_picks(&f);
-    CHECK_EQ_INT(pn_topk(&f.v, f.picks, f.n, v, 2, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
     CHECK_EQ_INT(add(&f.v, 1, v, 2), PN_OK);
     fixture_picks(&f);
-    CHECK_EQ_INT(pn_topk(&f.v, f.picks, f.n, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
-    CHECK_EQ_INT(pn_topk(&f.v, f.picks, 0, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    f.rows.n = 0;
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
     pn_vec_clear(&f.v);
 }
 
@@ -231,7 +234,8 @@ static void test_mmr(void)
             pn_hit *hits = NULL;
             size_t n = 0;
             naive_mmr(rows, 50, q, thresholds[t], ks[k], want);
-            CHECK_EQ_INT(pn_topk_mmr(&f.v, f.picks, 50, q, 8, ks[k] == 50 ? 0 : ks[k], thresholds[t], dot, &hits, &n), PN_OK);
+            f.rows.n = 50;
+            CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, 8, ks[k] == 50 ? 0 : ks[k], thresholds[t], dot, &hits, &n), PN_OK);
             CHECK_EQ_INT(n, ks[k]);
             for (size_t i = 0; i < n; i++) CHECK_EQ_INT(hits[i].pick, want[i]);
             pn_alloc_put(&pn_alloc_system, hits);
@@ -255,10 +259,10 @@ static pn_status query_everything(const pn_alloc *alloc)
     for (size_t k = 0; k < 8 && s == PN_OK; k += 4) {
         pn_hit *hits = NULL;
         size_t n;
-        s = pn_topk(&f.v, f.picks, f.n, v, 3, k, dot, &hits, &n);
+        s = pn_topk(&f.v, &f.rows, v, 3, k, dot, &hits, &n);
         pn_alloc_put(alloc, hits);
         hits = NULL;
-        if (s == PN_OK) s = pn_topk_mmr(&f.v, f.picks, f.n, v, 3, k, 0.5, dot, &hits, &n);
+        if (s == PN_OK) s = pn_topk_mmr(&f.v, &f.rows, v, 3, k, 0.5, dot, &hits, &n);
         pn_alloc_put(alloc, hits);
     }
     pn_vec_clear(&f.v);
@@ -271,8 +275,59 @@ static void test_queries_survive_every_failed_allocation(void)
     EACH_ALLOCATION_FAILED(f, s, s = query_everything(&f.alloc));
 }
 
+static void same_answer(const pn_query *a, const pn_query *b)
+{
+    CHECK_EQ_INT(a->status, b->status);
+    CHECK_EQ_INT(a->count, b->count);
+    for (size_t i = 0; i < a->count && i < b->count; i++) {
+        CHECK(a->hits[i].similarity == b->hits[i].similarity);
+        CHECK_EQ_INT(a->hits[i].pick, b->hits[i].pick);
+    }
+}
+
+/* One query the first, the second all zeros, the last with a k that no scan takes. */
+static void check_many(fixture *f, double queries[][4000], size_t dim)
+{
+    enum { M = 7 };
+    const size_t ks[M] = {3, 1, 10, 2, 25, 7, 400};
+    pn_query many[M], one;
+    for (size_t i = 0; i < M; i++) many[i] = (pn_query){.values = queries[i], .k = ks[i]};
+    f->rows.checked_dim = 0;
+    pn_topk_many(&f->v, &f->rows, many, M, dim, dot);
+    for (size_t i = 0; i < M; i++) {
+        one = (pn_query){.values = queries[i], .k = ks[i]};
+        one.status = pn_topk_replay(&f->v, &f->rows, queries[i], dim, ks[i], dot, &one.hits, &one.count);
+        CHECK_EQ_INT(one.status, i == 1 ? PN_ERR_UNSUPPORTED : PN_OK);
+        same_answer(&many[i], &one);
+        pn_alloc_put(&pn_alloc_system, many[i].hits);
+        pn_alloc_put(&pn_alloc_system, one.hits);
+    }
+}
+
+/* Enough bytes for four threads; float and double rows, and groups of equal ones. */
+static void test_many_queries_on_several_threads(void)
+{
+    static fixture f;
+    static double v[4000], queries[7][4000];
+    pn_vec_init(&f.v, &pn_alloc_system);
+    for (int i = 0; i < MAX; i++) {
+        for (int j = 0; j < 4000 && i % 50 < 40; j++) v[j] = i % 3 ? (double)(float)next_random() : next_random();
+        CHECK_EQ_INT(add(&f.v, i, v, 4000), PN_OK);
+    }
+    fixture_picks(&f);
+    for (int q = 0; q < 7; q++)
+        for (int j = 0; j < 4000; j++) queries[q][j] = q == 1 ? 0 : next_random();
+    for (unsigned threads = 1; threads <= 4; threads++) {
+        pn_pool_set_threads(threads);
+        check_many(&f, queries, 4000);
+    }
+    CHECK(pn_pool_helpers() > 0);
+    pn_vec_clear(&f.v);
+}
+
 int main(void)
 {
+    RUN(test_many_queries_on_several_threads);
     RUN(test_scan_and_replay_agree);
     RUN(test_ties_come_in_the_heaps_order);
     RUN(test_near_ties_are_told_apart);

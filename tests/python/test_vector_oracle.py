@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import pickle
 import random
 import warnings
@@ -37,7 +38,7 @@ from llama_index.core.vector_stores.types import (
 
 from pannier.vector_store import NativeVectorData, SimpleVectorStore
 
-ROUNDS = 260
+ROUNDS = max(10, int(os.environ.get("PANNIER_TEST_ROUNDS", "260")))
 
 TEXTS = ["", "a", "A", "ab", "Abc", "é", "É", "x\"y\\z", "\n\t\x7f", "日本", "😀", "\ud800", "None", "NaN", "c3", "ß", "İ"]
 KEYS = ["k", "year", "tags", "é", "a\"b", "doc_id", "_node_type", "_node_content", "x.y", ""]
