@@ -8,8 +8,14 @@ Embeddings are unit vectors whose values are float32 numbers, as models give the
 
 from __future__ import annotations
 
+import json
+import os
+import pickle
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness import Bench
 
 NODES_PER_DOCUMENT = 10
 DEPARTMENTS = ("sales", "legal", "research", "support", "finance", "design", "security", "people", "field", "press")
@@ -95,3 +101,63 @@ def make_nodes(n: int, dim: int, seed: int = 7) -> list[Any]:
         )
         at += len(text)
     return nodes
+
+
+def prepare(b: Bench) -> None:
+    """Writes this size's nodes, texts and vectors, from which every process reads them."""
+    import numpy as np
+
+    os.makedirs(b.data, exist_ok=True)
+    nodes = make_nodes(b.n, 0)
+    with open(os.path.join(b.data, "nodes.pickle"), "wb") as f:
+        pickle.dump(nodes, f, pickle.HIGHEST_PROTOCOL)
+    with open(os.path.join(b.data, "texts.json"), "w", encoding="utf-8") as f:
+        json.dump({n.node_id: n.text for n in nodes}, f)
+    np.save(os.path.join(b.data, "vectors.npy"), make_vectors(b.n, b.dim))
+
+
+def load_nodes(b: Bench, embeddings: bool = False) -> list[Any]:
+    """The nodes that ``prepare`` wrote, without embeddings or with them (as lists of floats)."""
+    with open(os.path.join(b.data, "nodes.pickle"), "rb") as f:
+        nodes: list[Any] = pickle.load(f)  # written by prepare() of this run
+    if embeddings:
+        for node, vector in zip(nodes, load_vectors(b).tolist()):
+            node.embedding = vector
+    return nodes
+
+
+def load_vectors(b: Bench) -> Any:
+    """The matrix, float32, shape (n, dim)."""
+    import numpy as np
+
+    return np.load(os.path.join(b.data, "vectors.npy"))
+
+
+def load_texts(b: Bench) -> dict[str, str]:
+    """The nodes' texts by id."""
+    with open(os.path.join(b.data, "texts.json"), encoding="utf-8") as f:
+        return dict(json.load(f))
+
+
+def query_vectors(dim: int, count: int = 7) -> list[list[float]]:
+    return list(make_vectors(count, dim, seed=99).tolist())
+
+
+def some(values: list[Any], count: int) -> list[Any]:
+    """That many of the values, from all over the list; repeated where there are few."""
+    if len(values) >= count:
+        return [values[i * len(values) // count] for i in range(count)]
+    return values * max(min(count, 100) // len(values), 1)
+
+
+def of_one_document(nodes: list[Any]) -> list[Any]:
+    """Copies of the nodes whose source is one large document."""
+    from llama_index.core.schema import NodeRelationship
+
+    source = nodes[0].relationships[NodeRelationship.SOURCE]
+    return [n.model_copy(update={"relationships": {NodeRelationship.SOURCE: source}}) for n in nodes]
+
+
+def make_items(n: int) -> list[tuple[str, dict[str, Any]]]:
+    """Pairs for a key-value store: what the docstore keeps as a node's metadata."""
+    return [(f"key-{i:08d}", {"doc_hash": f"{i:064x}", "ref_doc_id": f"document-{i // 10}"}) for i in range(n)]

@@ -1,0 +1,123 @@
+"""Which processes a run consists of, and the running of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any, Iterator, Optional
+
+import cases
+from harness import GROUPS, Group
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOGETHER = 1000  # up to this size both sides run in one process, in turns
+TWICE, ONCE = 5000, 20_000  # above these sizes there are two rounds, one round
+SIDES = ("peer", "pannier")
+
+assert cases.__all__
+
+
+@dataclass
+class Settings:
+    """One run's arguments; see bench.py's --help."""
+
+    sizes: list[int]
+    small: list[int]
+    growth: list[int]
+    groups: list[str]
+    dim: int = 384
+    growth_dim: int = 32
+    rounds: int = 3
+    budget: float = 0.1
+    patient: bool = False
+    work: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """One process: the groups it runs, for whom, at which size."""
+
+    groups: list[str]
+    sides: list[str]
+    n: int
+    dim: int
+    work: str
+    budget: float
+    patient: bool
+    round: int = 0
+    growth: bool = False
+
+
+def chosen(settings: Settings, *where: str) -> list[Group]:
+    """The groups asked for that run at one of these places; "small" alone means all of them."""
+    everything = not set(settings.groups) - {"small", "alternatives", "limits"}
+    return [g for g in GROUPS.values() if g.where in where and (everything or g.name in settings.groups)]
+
+
+def order(number: int) -> list[str]:
+    return list(SIDES if number % 2 == 0 else reversed(SIDES))
+
+
+def at_size(settings: Settings, groups: list[Group], n: int, dim: int, number: int, growth: bool) -> Iterator[Job]:
+    """One round of some groups at one size."""
+
+    def job(names: list[str], sides: list[str]) -> Job:
+        return Job(names, sides, n, dim, settings.work, settings.budget, settings.patient, number, growth)
+
+    shared = [g.name for g in groups if not g.alone]
+    if n <= TOGETHER and shared:
+        yield job(shared, order(number))
+        shared = []
+    for group in groups:
+        if group.alone or group.name in shared:
+            for side in order(number):
+                if side in group.sides:
+                    yield job([group.name], [side])
+
+
+def rounds_at(n: int) -> int:
+    """At most so many rounds at a size: the large ones take LlamaIndex minutes."""
+    return 1 if n > ONCE else 2 if n > TWICE else sys.maxsize
+
+
+def plan(settings: Settings) -> Iterator[Job]:
+    """All processes of a run, in order: round by round, small sizes first."""
+    only_small = settings.groups == ["small"]
+    for number in range(settings.rounds):
+        if "small" in settings.groups:
+            for n in settings.small:
+                groups = [g for g in chosen(settings, "all", "small") if not g.alone]
+                yield from at_size(settings, groups, n, settings.dim, number, False)
+        if once := chosen(settings, "once"):
+            yield from at_size(settings, once, 1, settings.dim, number, False)
+        for n in [] if only_small else settings.sizes:
+            if number >= rounds_at(n):
+                continue
+            groups = chosen(settings, "all", "large")
+            yield from at_size(settings, groups, n, settings.dim, number, False)
+            names = [g.name for g in groups if g.limit is not None]
+            if names:
+                yield Job(names, ["limit"], n, settings.dim, settings.work, settings.budget, False, number)
+    for n in [] if only_small else settings.growth:
+        if groups := chosen(settings, "growth"):
+            yield from at_size(settings, groups, n, settings.growth_dim, 0, True)
+
+
+def call(command: list[str], env: dict[str, str], seconds: Optional[float] = None) -> Any:
+    """The JSON on a process's last line; raises CalledProcessError or TimeoutExpired."""
+    os.sync()  # what earlier ones left to be written is not this one's
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, timeout=seconds, env={**os.environ, **env}
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_job(job: Job, settings: Settings) -> dict[str, Any]:
+    env = dict(settings.env)
+    if job.sides == ["limit"]:
+        env["OPENBLAS_NUM_THREADS"] = "1"  # one core reads
+    return dict(call([sys.executable, os.path.join(HERE, "worker.py"), json.dumps(asdict(job))], env))
