@@ -125,7 +125,10 @@ static part *parts(const table *t) { return (part *)(void *)t->parts.data; }
 static size_t part_count(const table *t) { return t->parts.len / sizeof(part); }
 static size_t segment_of(const table *t, const record *r) { return parts(t)[r->part].segment; }
 static pn_bytes value_of(const record *r) { return (pn_bytes){r->at, r->len}; }
-static const record *older_of(const table *t, const record *r) { return (const record *)(void *)t->older.data + (r->older - 1); }
+static const record *older_of(const table *t, const record *r)
+{
+    return (const record *)(void *)t->older.data + (r->older - 1);
+}
 
 static record record_of(const pn_segment_entry *e, size_t number)
 {
@@ -383,10 +386,10 @@ static pn_status note_table(const merge *m, topics *tables, const pn_segment_tab
     PN_TRY(topic_of(m, tables, t->name, segment, &about, &added));
     bool dropped = !added && about->reset == PN_TABLE_DROPPED;
     if (!added && (dropped || t->reset == PN_TABLE_FRESH)) PN_TRY(move_table(m, tables, t, segment, &about));
-    if (dropped || t->reset != PN_TABLE_KEEPS) mentions_forget(about);
+    if (t->reset != PN_TABLE_KEEPS) mentions_forget(about);
     about->kind = t->type; /* one and the same: store's kind and name leave no choice */
     about->reset = added ? t->reset : reset_after(about->reset, t->reset);
-    return t->reset == PN_TABLE_DROPPED ? PN_OK : mention_add(tables, about, t, segment);
+    return mention_add(tables, about, t, segment);
 }
 
 static pn_status note_tables(const merge *m, topics *tables, const mention *at)

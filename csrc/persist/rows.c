@@ -120,7 +120,8 @@ static pn_status read_kept(reading *r, const pn_rows_column *c, pn_rows_piece *p
     *p = (pn_rows_piece){.keeps = true};
     PN_TRY(read_count(r, &p->from));
     PN_TRY(read_count(r, &p->count));
-    return p->from <= c->base_rows && p->count <= c->base_rows - p->from ? PN_OK : refuse(r, "a row that the base has not");
+    bool there = p->from <= c->base_rows && p->count <= c->base_rows - p->from;
+    return there ? PN_OK : refuse(r, "a row that the base has not");
 }
 
 static pn_status read_piece(reading *r, const pn_rows_column *c, pn_rows_piece *p)

@@ -247,8 +247,34 @@ static void test_rows_pieces_must_fit(void)
     change_refused(3, 4, two, 2, "fewer rows than the column has");
     const size_t far[1][2] = {{UINT32_MAX, 2}};
     change_refused(3, 2, far, 1, "a row that the base has not");
+    const size_t empty[3][2] = {{3, 0}, {0, 3}, {0, 0}};
+    change_refused(3, 3, empty, 3, NULL);
     const size_t twice[2][2] = {{0, 2}, {0, 2}};
     change_refused(3, 4, twice, 2, "a row of the base is kept twice");
+}
+
+static void test_rows_bytes_must_be_whole(void)
+{
+    pn_buf b;
+    pn_error e;
+    pn_buf_init(&b, &pn_alloc_system);
+    one_column(&b, 1, 1, "1", "1");
+    CHECK_EQ_INT(pn_buf_push(&b, 0), PN_OK);
+    CHECK_EQ_INT(read_exact(&b, false, &e), PN_ERR_CORRUPT);
+    CHECK_EQ_INT(e.offset, b.len - 1);
+    CHECK_EQ_STR(e.what, "bytes after the last element");
+    b.len = 0;
+    CHECK_EQ_INT(pn_buf_append(&b, "\x92\xa1t\x91\x95\xa1" "c\x01\x01\xc4\x05\x01\0\0\0\0\xc4\x01" "1", 19), PN_OK);
+    CHECK_EQ_INT(read_exact(&b, false, &e), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(e.what, "row lengths are cut short");
+    b.len = 0; /* a value was one row before, too */
+    CHECK_EQ_INT(pn_buf_append(&b, change.ptr, change.len), PN_OK);
+    CHECK_EQ_INT(read_exact(&b, true, &e), PN_OK);
+    CHECK(memcmp(b.data + 7, "\x00\x01\x01\x91", 4) == 0);
+    b.data[8] = 2;
+    CHECK_EQ_INT(read_exact(&b, true, &e), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(e.what, "a value is one row");
+    pn_buf_clear(&b);
 }
 
 static void test_rows_too_many_columns(void)
@@ -428,10 +454,11 @@ static void test_rows_changes_in_turn_or_combined(void)
     for (int i = 0; i < 8; i++) pn_buf_clear(&b[i]);
 }
 
-static void misfit(pn_bytes base, const char *from, const char *to, const char *what)
+#define misfit(base, from, to, what) misfit_with((base), (from), (to), sizeof(from) - 1, (what))
+static void misfit_with(pn_bytes base, const char *from, const char *to, size_t n, const char *what)
 {
     uint8_t other[sizeof change_bytes];
-    size_t at = 0, n = strlen(from);
+    size_t at = 0;
     pn_error e = {PN_OK, 0, 0, NULL};
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
@@ -447,10 +474,12 @@ static void misfit(pn_bytes base, const char *from, const char *to, const char *
 
 static void test_rows_changes_of_another_struct(void)
 {
-    static const uint8_t none[] = "\x92\xa1t\x90";
+    static const uint8_t no_columns[] = "\x92\xa1t\x90";
+    static const pn_bytes none = {no_columns, sizeof no_columns - 1};
     misfit(whole, "\xa1t", "\xa1u", "a change of a struct of another type");
     misfit(whole, "\xa1v", "\xa1w", "a change of other columns");
-    misfit((pn_bytes){none, sizeof none - 1}, "\xa1t", "\xa1t", "a change of another number of columns");
+    misfit(whole, "\xa1v\x00", "\xa1v\x01", "a change of other columns"); /* of that name, and a list */
+    misfit(none, "\xa1t", "\xa1t", "a change of another number of columns");
     misfit(after, "d\x02\x02", "d\x02\x03", "a change of another number of rows");
 }
 
@@ -470,6 +499,57 @@ static void test_rows_kept_twice(void)
     CHECK_EQ_STR(e.what ? e.what : "", "a change keeps a row twice");
     pn_buf_clear(&base);
     pn_buf_clear(&by);
+    pn_buf_clear(&out);
+}
+
+/* The same where nothing but pieces could grow. */
+static void test_rows_kept_twice_across_pieces(void)
+{
+    const size_t kept[3][2] = {{0, 1}, {2, 1}, {4, 10}}, overlap[4][2] = {{0, 2}, {0, 2}, {0, 2}, {0, 2}};
+    pn_buf first, second, out;
+    pn_error e = {PN_OK, 0, 0, NULL};
+    pn_buf_init(&first, &pn_alloc_system);
+    pn_buf_init(&second, &pn_alloc_system);
+    pn_buf_init(&out, &pn_alloc_system);
+    list_change(&first, 14, 12, kept, 3);
+    list_change(&second, 12, 8, overlap, 4);
+    CHECK_EQ_INT(combine(&pn_alloc_system, pn_buf_view(&first), pn_buf_view(&second), &out, &e), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(e.what ? e.what : "", "a change keeps a row twice");
+    pn_buf_clear(&first);
+    pn_buf_clear(&second);
+    pn_buf_clear(&out);
+}
+
+/* Pieces as a caller may make them: some without rows, one that keeps what is not there. */
+static void test_rows_pieces_of_the_callers_making(void)
+{
+    static made_rows base, by;
+    char rows[3][16] = {"1", "2", "3"}, value[1][16] = {"0"}, want[] = "3, 1, 2";
+    pn_buf out;
+    pn_rows r;
+    pn_buf_init(&out, &pn_alloc_system);
+    make_begin(&base, false);
+    make_new(&base, 0, value, 1);
+    make_new(&base, 1, rows, 0);
+    make_new(&base, 1, rows, 1);
+    make_new(&base, 1, rows, 0);
+    make_new(&base, 1, rows + 1, 2);
+    make_new(&base, 1, rows, 0);
+    make_begin(&by, true);
+    make_kept(&by, 0, 0, 1);
+    make_kept(&by, 1, 2, 1);
+    make_new(&by, 1, rows, 0);
+    make_kept(&by, 1, 0, 2);
+    by.view.columns[0].base_rows = 1;
+    by.view.columns[1].base_rows = 3;
+    CHECK_EQ_INT(pn_rows_apply(&base.view, &by.view, &out, NULL), PN_OK);
+    CHECK_EQ_INT(pn_rows_read(&pn_alloc_system, pn_buf_view(&out), false, &r, NULL), PN_OK);
+    CHECK_TEXT(r.columns[1].pieces[0].text, want);
+    pn_rows_clear(&r);
+    by.pieces[1][0].from = 3;
+    out.len = 0;
+    CHECK_EQ_INT(pn_rows_apply(&base.view, &by.view, &out, NULL), PN_ERR_INVALID);
+    CHECK_EQ_INT(out.len, 0);
     pn_buf_clear(&out);
 }
 
@@ -515,6 +595,7 @@ int main(void)
     RUN(test_rows_shape_must_be_right);
     RUN(test_rows_with_very_many_keys);
     RUN(test_rows_pieces_must_fit);
+    RUN(test_rows_bytes_must_be_whole);
     RUN(test_rows_too_many_columns);
     RUN(test_rows_damaged_bytes);
     RUN(test_rows_writing_joins_pieces);
@@ -522,6 +603,8 @@ int main(void)
     RUN(test_rows_changes_in_turn_or_combined);
     RUN(test_rows_changes_of_another_struct);
     RUN(test_rows_kept_twice);
+    RUN(test_rows_kept_twice_across_pieces);
+    RUN(test_rows_pieces_of_the_callers_making);
     RUN(test_rows_survive_oom);
     return check_summary();
 }
