@@ -1,6 +1,7 @@
 #include "store/vector.h"
 
 #include "simd/dot.h"
+#include "store/batch.h"
 
 #include <assert.h>
 
@@ -26,7 +27,7 @@ void pn_vec_init(pn_vec *v, const pn_alloc *alloc)
     pn_omap_init(&v->refs, alloc, sizeof(uint32_t));
     pn_omap_init(&v->metas, alloc, sizeof(pn_vec_cell));
     pn_omap_init(&v->names, alloc, sizeof(uint32_t));
-    pn_omap_init(&v->live, alloc, sizeof(pn_vec_written));
+    pn_omap_init(&v->live, alloc, sizeof(pn_live_note *));
     for (int i = 0; i < PN_VEC_MAPS; i++) {
         pn_changes_init(&v->noted[i], alloc);
         pn_changes_init(&v->taken[i], alloc);
@@ -54,7 +55,7 @@ static void clear_live(pn_vec *v)
     size_t pos = 0;
     pn_bytes id;
     void *value;
-    while (pn_omap_next(&v->live, &pos, &id, &value)) pn_blob_unref(((pn_vec_written *)value)->blob);
+    while (pn_omap_next(&v->live, &pos, &id, &value)) pn_live_note_unref(*(pn_live_note **)value);
     pn_omap_clear(&v->live);
 }
 
@@ -65,6 +66,7 @@ void pn_vec_untrack(pn_vec *v)
         pn_changes_clear(&v->taken[i]);
     }
     clear_live(v);
+    v->taking = false;
 }
 
 void pn_vec_clear(pn_vec *v)
@@ -114,9 +116,12 @@ static pn_status find_band(pn_vec *v, size_t dim, bool wide, uint32_t *out)
     return PN_OK;
 }
 
+/* There is room up to the next power of two. */
 static pn_status room_for_block(pn_vec *v, pn_vec_band *b)
 {
-    pn_vec_block *p = pn_alloc_grow(v->alloc, b->blocks, (b->block_count + 1) * sizeof *p);
+    size_t n = b->block_count;
+    if ((n & (n - 1)) != 0) return PN_OK;
+    pn_vec_block *p = pn_alloc_grow(v->alloc, b->blocks, (n ? 2 * n : 1) * sizeof *p);
     PN_FAIL_IF(p == NULL, PN_ERR_NOMEM);
     b->blocks = p;
     return PN_OK;
@@ -489,23 +494,48 @@ static void empty_cell(pn_vec *v, pn_vec_cell *cell)
     *cell = (pn_vec_cell){0};
 }
 
-/* A cell becomes live, or is: the pack has the text that it had before, unless that
- * changed since the last commit. */
+static void forget_live(pn_vec *v, pn_bytes id)
+{
+    pn_live_note *note;
+    if (pn_omap_remove(&v->live, id, &note)) pn_live_note_unref(note);
+}
+
+pn_status pn_vec_live_note(pn_vec *v, pn_bytes id, pn_live_note **out)
+{
+    void *value;
+    bool added;
+    PN_TRY(pn_omap_put(&v->live, id, NULL, &value, &added));
+    pn_status s = added ? pn_live_note_new(v->alloc, value) : PN_OK;
+    if (s == PN_OK) *out = *(pn_live_note **)value;
+    else pn_omap_remove(&v->live, id, NULL);
+    return s;
+}
+
+/* Whether the commit under way, if there is one, will write the id. */
+static bool is_taken(const pn_vec *v, pn_bytes id)
+{
+    const pn_changes *c = &v->taken[PN_VEC_METAS];
+    return v->taking && (!c->on || c->all || pn_omap_get(&c->keys, id) != NULL);
+}
+
+/* The pack has the text that a cell had before it became live, if that did not change since
+ * the last commit; or it may have it, when the commit under way is durable. */
+static pn_status keep_text(pn_vec *v, pn_bytes id, const pn_vec_cell *before, pn_live_note *note)
+{
+    pn_blob **to = is_taken(v, id) ? &note->offered : &note->saved;
+    if (before->blob == NULL || before->crc != 0 || pn_omap_get(&v->noted[PN_VEC_METAS].keys, id) != NULL) return PN_OK;
+    return *to == NULL ? pn_blob_copy(v->alloc, before->ptr, before->len, to) : PN_OK;
+}
+
+/* A cell becomes live; what it was is still in *before (as it is in a new cell: nothing). */
 static void note_live(pn_vec *v, pn_bytes id, const pn_vec_cell *before)
 {
     pn_changes *c = &v->noted[PN_VEC_METAS];
+    pn_live_note *note;
     if (!c->on || c->all) return;
-    void *value;
-    bool added;
-    if (pn_omap_put(&v->live, id, NULL, &value, &added) != PN_OK) pn_changes_whole(c);
-    else if (added && before->blob != NULL && before->crc == 0 && pn_omap_get(&c->keys, id) == NULL)
-        *(pn_vec_written *)value = (pn_vec_written){pn_blob_ref(before->blob), {before->ptr, before->len}};
-}
-
-static void forget_live(pn_vec *v, pn_bytes id)
-{
-    pn_vec_written written;
-    if (pn_omap_remove(&v->live, id, &written)) pn_blob_unref(written.blob);
+    pn_status s = pn_vec_live_note(v, id, &note);
+    if (s == PN_OK) s = keep_text(v, id, before, note);
+    if (s != PN_OK) pn_changes_whole(c);
 }
 
 static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell cell)

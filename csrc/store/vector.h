@@ -36,6 +36,8 @@
 
 #include "store/changes.h"
 
+struct pn_live_note; /* batch.h */
+
 enum { PN_VEC_MAX_BANDS = 256 };
 enum { PN_VEC_ROWS, PN_VEC_REFS, PN_VEC_METAS, PN_VEC_MAPS }; /* what `noted` and `taken` are about */
 
@@ -69,11 +71,6 @@ typedef struct pn_vec_unchecked {
     uint32_t crc;
 } pn_vec_unchecked;
 
-/* The text that the pack has for metadata which is live; blob NULL: not known, or none. */
-typedef struct pn_vec_written {
-    pn_blob *blob;
-    pn_bytes text;
-} pn_vec_written;
 
 typedef struct pn_vec_band {
     size_t dim, stride;
@@ -102,7 +99,8 @@ typedef struct pn_vec {
     uint64_t changes; /* counts mutations of any kind */
     pn_changes noted[PN_VEC_MAPS]; /* since the last commit */
     pn_changes taken[PN_VEC_MAPS]; /* into a commit that is under way */
-    pn_omap live;                  /* id -> pn_vec_written; kept while metas are tracked */
+    bool taking;                   /* one is */
+    pn_omap live;                  /* id -> pn_live_note *; kept while metas are tracked */
     pn_buf unchecked_rows;         /* pn_vec_unchecked */
     bool unchecked_metas;          /* some cells may be */
 } pn_vec;
@@ -155,6 +153,8 @@ pn_status pn_vec_text(const pn_vec *v, const pn_vec_cell *cell, pn_bytes *out);
 /* Turns a cell of metas into a live one. */
 void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host);
 pn_status pn_vec_remove_meta(pn_vec *v, pn_bytes id, bool *found);
+/* The note of a live value, made when missing. */
+pn_status pn_vec_live_note(pn_vec *v, pn_bytes id, struct pn_live_note **out);
 
 /* Removes everything that came from the source. PN_ERR_UNSUPPORTED, and nothing is
  * changed, when one of its ids has no vector. O(ids of the source). */

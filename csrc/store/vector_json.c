@@ -244,6 +244,7 @@ static size_t expected_size(const pn_vec *v)
 
 pn_status pn_vec_save_json(const pn_vec *v, const pn_bytes *live, size_t live_count, pn_buf *out)
 {
+    PN_FAIL_IF(v->unchecked_rows.len != 0, PN_ERR_INVALID);
     PN_TRY(pn_buf_reserve(out, expected_size(v)));
     PN_TRY(PN_BUF_LIT(out, "{\"embedding_dict\": {"));
     PN_TRY(save_rows(v, out));

@@ -20,7 +20,8 @@
 pn_status pn_vec_load_json(pn_vec *v, pn_bytes text, pn_error *err);
 
 /* Appends the file, byte for byte as json.dump writes it. Live cells take the next of
- * `live`, the canonical texts of all live cells in the order of metas. */
+ * `live`, the canonical texts of all live cells in the order of metas. INVALID: there are
+ * fewer, or the table is not settled. */
 pn_status pn_vec_save_json(const pn_vec *v, const pn_bytes *live, size_t live_count, pn_buf *out);
 
 #endif

@@ -10,18 +10,30 @@
 #include "store/batch.h"
 #include "store/vector.h"
 
-/* The caller holds what guards the table, has pinned it (pn_vec_pin) and unpins it through
- * pn_batch_defer. Metadata that is a live object is retained by the batch's host. */
+/* Adds the store `name` to the batch: with `whole` (or when the table is not tracked) all of
+ * it with reset, else the changes since the last take, which are taken. The caller holds
+ * what guards the table, has pinned it (pn_vec_pin) and unpins it through pn_batch_defer.
+ * Metadata that is a live object is retained by the batch's host. Where all rows are to be
+ * written they must be settled: PN_ERR_INVALID, also while another gather has not ended.
+ * After PN_OK exactly one of the next two ends it, under the same guard and the host's
+ * lock; after a failure nothing is taken. O(what is written), O(1) each of 20 to 40 ns. */
 pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b);
-void pn_vec_gathered(pn_vec *v);
-void pn_vec_give_back(pn_vec *v);
+void pn_vec_gathered(pn_vec *v);  /* the commit is durable: tracked from that gather on */
+void pn_vec_give_back(pn_vec *v); /* it is not: what was taken counts as changed still */
+/* Whether a gather would write all rows. */
+bool pn_vec_gathers_rows(const pn_vec *v, bool whole);
 
-/* Fills an empty table; tracked afterwards. */
+/* Fills an empty table from the segments (oldest first) in which a store of this name may
+ * occur; it is tracked afterwards. CORRUPT: *bad is the segment's number, err the reason
+ * and the offset in that file; UNSUPPORTED: more different dimensions than a table holds.
+ * After a failure the table must be cleared. The segments may be closed afterwards: the
+ * table holds what it needs of their blobs. O(entries): some 60 ns each of the three maps. */
 pn_status pn_vec_unpack(pn_vec *v, pn_bytes name, pn_segment *const *segments, size_t n, size_t *bad, pn_error *err);
 
 /* Before rows, or metadata texts, are read for the first time: checks what has not been.
- * O(1) when there is nothing left to check. CORRUPT: *file is the damaged file's name
- * (borrowed from a blob that the table holds), err the place in it. */
+ * O(1) when there is nothing left to check, else O(bytes). CORRUPT: *file is the damaged
+ * file's name (borrowed from a blob that the table holds), err the place in it; what is
+ * damaged stays unchecked, so whoever asks again is told again. */
 pn_status pn_vec_settle_rows(pn_vec *v, const char **file, pn_error *err);
 pn_status pn_vec_settle_metas(pn_vec *v, const char **file, pn_error *err);
 
