@@ -408,7 +408,7 @@ static inline pn_status add_value(pn_segment_writer *w, uint8_t op, pn_bytes key
 
 pn_status pn_segment_put_value(pn_segment_writer *w, pn_entry_op op, pn_bytes key, pn_value_form form, pn_bytes value)
 {
-    if (op > PN_ENTRY_FRESH) return settle(w, PN_ERR_INVALID);
+    if (op > PN_ENTRY_FRESH || form > PN_FORM_CHANGE) return settle(w, PN_ERR_INVALID);
     return settle(w, add_value(w, pn_segment_op_byte(op, form), key, value));
 }
 
