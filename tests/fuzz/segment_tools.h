@@ -12,31 +12,31 @@ static inline pn_status segment_sink(void *ctx, pn_bytes b) { return pn_buf_appe
 
 /* ---- everything that a segment says ---- */
 
-static inline pn_status say_number(pn_buf *out, uint64_t v) { return pn_buf_append(out, &v, sizeof v); }
+static inline pn_status segment_say_number(pn_buf *out, uint64_t v) { return pn_buf_append(out, &v, sizeof v); }
 
-static inline pn_status say_bytes(pn_buf *out, pn_bytes b)
+static inline pn_status segment_say_bytes(pn_buf *out, pn_bytes b)
 {
-    PN_TRY(say_number(out, b.len));
+    PN_TRY(segment_say_number(out, b.len));
     return pn_buf_append(out, b.ptr, b.len);
 }
 
-static inline pn_status say_entry(const pn_segment_table *t, const pn_segment_entry *e, pn_buf *out)
+static inline pn_status segment_say_entry(const pn_segment_table *t, const pn_segment_entry *e, pn_buf *out)
 {
-    PN_TRY(say_number(out, (uint64_t)e->op << 8 | e->form));
-    PN_TRY(say_bytes(out, e->key));
-    if (t->type != PN_TABLE_VECTORS) return say_bytes(out, e->value);
+    PN_TRY(segment_say_number(out, (uint64_t)e->op << 8 | e->form));
+    PN_TRY(segment_say_bytes(out, e->key));
+    if (t->type != PN_TABLE_VECTORS) return segment_say_bytes(out, e->value);
     if (e->run == NULL) return PN_OK;
-    PN_TRY(say_number(out, e->run->dim << 2 | e->run->encoding));
-    return say_bytes(out, (pn_bytes){e->row, e->run->row_size});
+    PN_TRY(segment_say_number(out, e->run->dim << 2 | e->run->encoding));
+    return segment_say_bytes(out, (pn_bytes){e->row, e->run->row_size});
 }
 
-static inline pn_status say_table(const pn_segment_table *t, pn_buf *out)
+static inline pn_status segment_say_table(const pn_segment_table *t, pn_buf *out)
 {
-    PN_TRY(say_bytes(out, t->name));
-    PN_TRY(say_number(out, (uint64_t)t->type << 8 | t->reset));
-    PN_TRY(say_number(out, t->n));
+    PN_TRY(segment_say_bytes(out, t->name));
+    PN_TRY(segment_say_number(out, (uint64_t)t->type << 8 | t->reset));
+    PN_TRY(segment_say_number(out, t->n));
     pn_segment_entry e = {0};
-    while (pn_segment_next(t, &e)) PN_TRY(say_entry(t, &e, out));
+    while (pn_segment_next(t, &e)) PN_TRY(segment_say_entry(t, &e, out));
     return PN_OK;
 }
 
@@ -44,17 +44,17 @@ static inline pn_status segment_say(const pn_segment *s, pn_buf *out)
 {
     for (size_t i = 0; i < s->store_count; i++) {
         const pn_segment_store *store = &s->stores[i];
-        PN_TRY(say_bytes(out, store->name));
-        PN_TRY(say_number(out, (uint64_t)store->kind << 8 | store->reset));
-        PN_TRY(say_number(out, store->table_count));
-        for (size_t k = 0; k < store->table_count; k++) PN_TRY(say_table(&store->tables[k], out));
+        PN_TRY(segment_say_bytes(out, store->name));
+        PN_TRY(segment_say_number(out, (uint64_t)store->kind << 8 | store->reset));
+        PN_TRY(segment_say_number(out, store->table_count));
+        for (size_t k = 0; k < store->table_count; k++) PN_TRY(segment_say_table(&store->tables[k], out));
     }
     return PN_OK;
 }
 
 /* ---- written again ---- */
 
-static inline pn_status rewrite_entry(const pn_segment_table *t, const pn_segment_entry *e, pn_segment_writer *w)
+static inline pn_status segment_rewrite_entry(const pn_segment_table *t, const pn_segment_entry *e, pn_segment_writer *w)
 {
     if (e->op == PN_ENTRY_REMOVE) return pn_segment_remove(w, e->key);
     if (t->type == PN_TABLE_VALUES)
@@ -63,20 +63,20 @@ static inline pn_status rewrite_entry(const pn_segment_table *t, const pn_segmen
     return pn_segment_put_row(w, (pn_entry_op)e->op, e->key, e->run->dim, e->run->encoding, e->row);
 }
 
-static inline pn_status rewrite_table(const pn_segment_table *t, pn_segment_writer *w)
+static inline pn_status segment_rewrite_table(const pn_segment_table *t, pn_segment_writer *w)
 {
     pn_segment_entry e = {0};
     PN_TRY(pn_segment_begin_table(w, t->name, (pn_table_type)t->type, (pn_table_reset)t->reset));
-    while (pn_segment_next(t, &e)) PN_TRY(rewrite_entry(t, &e, w));
+    while (pn_segment_next(t, &e)) PN_TRY(segment_rewrite_entry(t, &e, w));
     return PN_OK;
 }
 
-static inline pn_status rewrite_stores(const pn_segment *s, pn_segment_writer *w)
+static inline pn_status segment_rewrite_stores(const pn_segment *s, pn_segment_writer *w)
 {
     for (size_t i = 0; i < s->store_count; i++) {
         const pn_segment_store *store = &s->stores[i];
         PN_TRY(pn_segment_begin_store(w, store->name, (pn_store_kind)store->kind, store->reset));
-        for (size_t k = 0; k < store->table_count; k++) PN_TRY(rewrite_table(&store->tables[k], w));
+        for (size_t k = 0; k < store->table_count; k++) PN_TRY(segment_rewrite_table(&store->tables[k], w));
     }
     return PN_OK;
 }
@@ -87,7 +87,7 @@ static inline pn_status segment_rewrite(const pn_segment *s, pn_buf *out)
     uint32_t crc;
     pn_segment_writer *w;
     PN_TRY(pn_segment_writer_new(&pn_alloc_system, segment_sink, out, &w));
-    pn_status status = rewrite_stores(s, w);
+    pn_status status = segment_rewrite_stores(s, w);
     if (status == PN_OK) status = pn_segment_finish(w, &size, &crc);
     pn_segment_writer_free(w);
     return status;
@@ -96,7 +96,7 @@ static inline pn_status segment_rewrite(const pn_segment *s, pn_buf *out)
 /* ---- checksums made right ---- */
 
 /* If [offset, length, CRC in five bytes] begins at p: the CRC is written anew. */
-static inline void repair_block(uint8_t *file, size_t len, uint8_t *p, uint8_t *end)
+static inline void segment_repair_block(uint8_t *file, size_t len, uint8_t *p, uint8_t *end)
 {
     size_t n;
     uint64_t at, size, crc;
@@ -122,7 +122,7 @@ static inline void segment_repair(uint8_t *file, size_t len)
     uint64_t at = pn_get_u64(tail), most = len - PN_SEGMENT_TAIL;
     if (at < HEAD || at > most) at = most;
     for (uint8_t *p = file + at; p < tail; p++)
-        if (*p == 0x93) repair_block(file, len, p, tail);
+        if (*p == 0x93) segment_repair_block(file, len, p, tail);
     memset(tail, 0, PN_SEGMENT_TAIL);
     pn_put_u64(tail, at);
     pn_put_u64(tail + 8, most - at);
