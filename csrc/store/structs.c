@@ -57,17 +57,60 @@ static pn_status reserve_words(pn_column *c, size_t more)
     return s;
 }
 
+/* ---- what of a commit's rows still stands ---- */
+
+pn_column_base pn_column_base_now(const pn_column *c)
+{
+    return (pn_column_base){c->kind, c->rows, c->rows, c->text.len, c->rows, c->text.len};
+}
+
+static void narrow_base(pn_column_base *b, size_t front, size_t front_bytes, size_t back, size_t back_bytes)
+{
+    if (front < b->front) {
+        b->front = front;
+        b->front_bytes = front_bytes;
+    }
+    if (back < b->back) {
+        b->back = back;
+        b->back_bytes = back_bytes;
+    }
+}
+
+/* Only so many rows at the front and at the back are those that were there. */
+static void narrow(pn_column *c, size_t front, size_t front_bytes, size_t back, size_t back_bytes)
+{
+    narrow_base(&c->saved, front, front_bytes, back, back_bytes);
+    narrow_base(&c->pending, front, front_bytes, back, back_bytes);
+}
+
+/* ---- rows ---- */
+
 pn_status pn_column_push(pn_column *c, pn_bytes text, const pn_word *words, size_t n)
 {
     PN_FAIL_IF(text.len > UINT32_MAX, PN_ERR_UNSUPPORTED);
     PN_TRY(pn_buf_reserve(&c->text, text.len + 2));
     PN_TRY(reserve_rows(c, 1));
     PN_TRY(reserve_words(c, n));
+    narrow(c, c->rows, c->text.len, 0, 0);
     if (c->rows) (void)PN_BUF_LIT(&c->text, ", ");
     (void)pn_buf_append(&c->text, text.ptr, text.len);
     c->lens[c->rows++] = (uint32_t)text.len;
     if (n) memcpy(c->words + c->word_len, words, n * sizeof *words);
     c->word_len += n;
+    return PN_OK;
+}
+
+pn_status pn_column_extend(pn_column *c, size_t n, const uint8_t *lens, pn_bytes text)
+{
+    PN_FAIL_IF(c->word_len != 0, PN_ERR_INVALID);
+    if (n == 0) return PN_OK;
+    PN_TRY(pn_buf_reserve(&c->text, text.len + 2));
+    PN_TRY(reserve_rows(c, n));
+    narrow(c, c->rows, c->text.len, 0, 0);
+    if (c->rows) (void)PN_BUF_LIT(&c->text, ", ");
+    (void)pn_buf_append(&c->text, text.ptr, text.len);
+    for (size_t i = 0; i < n; i++) c->lens[c->rows + i] = pn_get_u32(lens + 4 * i);
+    c->rows += n;
     return PN_OK;
 }
 
@@ -301,7 +344,11 @@ pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words)
     PN_TRY(pn_buf_reserve(&t->text, text.len + 2));
     PN_TRY(reserve_rows(t, rows));
     PN_TRY(reserve_words(t, words));
+    size_t runs = e->run_len;
     PN_TRY(note_run(e, e->word, t->word_len, words));
+    bool joins = e->back && runs == e->run_len;
+    e->back = joins ? e->back + rows : rows;
+    e->back_bytes = joins ? e->back_bytes + 2 + text.len : text.len;
     if (t->rows) (void)PN_BUF_LIT(&t->text, ", ");
     (void)pn_buf_append(&t->text, text.ptr, text.len);
     memcpy(t->lens + t->rows, c->lens + e->row, rows * sizeof *t->lens);
@@ -314,6 +361,7 @@ pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words)
 
 pn_status pn_edit_add(pn_edit *e, pn_bytes text, const pn_word *words, size_t n)
 {
+    e->back = e->back_bytes = 0;
     return pn_column_push(&e->tail, text, words, n);
 }
 
@@ -342,6 +390,10 @@ void pn_edit_commit(pn_edit *e, const pn_host *host)
         size_t end = i < e->run_len ? e->runs[i].from : c->word_len;
         release_words(c->words + word, end - word, host);
         if (i < e->run_len) word = end + e->runs[i].len;
+    }
+    if (e->rows < c->rows || t->rows) {
+        bool ends = e->row == c->rows; /* the last rows kept are the column's last */
+        narrow(c, e->rows, e->bytes, ends ? e->back : 0, ends ? e->back_bytes : 0);
     }
     c->kind = t->kind;
     c->text.len = e->bytes;

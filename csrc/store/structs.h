@@ -45,6 +45,15 @@ enum { PN_STRUCT_MAX_COLUMNS = 16 };
 
 typedef enum pn_column_kind { PN_COLUMN_VALUE, PN_COLUMN_LIST, PN_COLUMN_DICT } pn_column_kind;
 
+/* A column as a commit has it, and what of that still stands: so many rows at the front of
+ * the column are the first of those, and so many at its back the last. (The two may
+ * overlap.) Bytes are those rows' text without a separator at the open end. */
+typedef struct pn_column_base {
+    uint8_t kind;
+    size_t rows;
+    size_t front, front_bytes, back, back_bytes;
+} pn_column_base;
+
 typedef struct pn_column {
     pn_buf name; /* UTF-8 */
     uint8_t kind;
@@ -52,12 +61,16 @@ typedef struct pn_column {
     uint32_t *lens;
     pn_word *words;
     size_t rows, row_cap, word_len, word_cap;
+    pn_column_base saved, pending; /* of the struct's commits */
 } pn_column;
 
+/* saved: the last commit that is durable has the struct as one (struct_pack.h), and the
+ * columns say what changed since. pending: one that is under way has. */
 typedef struct pn_struct {
     const pn_alloc *alloc;
     pn_buf type; /* UTF-8 */
     size_t count;
+    bool saved, pending;
     pn_column columns[PN_STRUCT_MAX_COLUMNS];
 } pn_struct;
 
@@ -82,6 +95,13 @@ pn_status pn_struct_write_json(const pn_struct *s, pn_buf *out);
 /* Appends a row (text without separators). The column then owns a reference to each even
  * word; there may be none while the column has none. */
 pn_status pn_column_push(pn_column *c, pn_bytes text, const pn_word *words, size_t n);
+
+/* Appends n rows, whose texts are joined by ", " and have the lengths in lens (u32 each,
+ * little-endian, not aligned), to a column without words. */
+pn_status pn_column_extend(pn_column *c, size_t n, const uint8_t *lens, pn_bytes text);
+
+/* What a commit of the column as it is would have. */
+pn_column_base pn_column_base_now(const pn_column *c);
 
 /* Gives a column that has none its words, those of all rows in order. Takes the
  * caller's references to the even words. */
@@ -118,6 +138,7 @@ typedef struct pn_edit {
     pn_column tail;            /* the rows behind the front */
     size_t rows, words, bytes; /* the front */
     size_t row, word, byte;    /* the first row of the column not yet kept or passed over */
+    size_t back, back_bytes;   /* the rows before it that end the tail */
     size_t effort;             /* rows that may still be looked at in vain */
     pn_edit_run *runs;
     size_t run_len, run_cap;
