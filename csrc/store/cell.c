@@ -4,6 +4,7 @@
 
 #include "codec/json_read.h"
 #include "codec/mpack.h"
+#include "persist/segment.h"
 #include "store/refdoc.h"
 #include "store/structs.h"
 
@@ -23,6 +24,29 @@ pn_cell pn_cell_mpack(pn_blob *blob, pn_bytes span)
     return c;
 }
 
+pn_cell pn_cell_packed(pn_blob *blob, pn_bytes span, uint8_t form, uint32_t crc)
+{
+    pn_cell c = pn_cell_json(blob, span, false);
+    c.kind = PN_CELL_PACKED;
+    c.form = form;
+    c.crc = crc;
+    return c;
+}
+
+pn_status pn_cell_settle_slow(pn_cell *cell, pn_error *err)
+{
+    pn_error e = {PN_OK, 0, 0, NULL};
+    pn_blob *blob = cell->span.blob;
+    uint64_t at = (uint64_t)(cell->span.ptr - pn_blob_view(blob).ptr);
+    if (cell->form > PN_FORM_MPACK) /* index structs become columns when a pack is opened */
+        return pn_fail(err, PN_ERR_CORRUPT, at, "an index struct where a value is due");
+    pn_status s = pn_segment_check_value(pn_blob_alloc(blob), (pn_value_form)cell->form, pn_cell_span(cell), cell->crc, &e);
+    if (s != PN_OK) return pn_fail(err, s, at + e.offset, e.what);
+    cell->kind = cell->form == PN_FORM_JSON ? PN_CELL_JSON : PN_CELL_MPACK;
+    cell->canonical = cell->form == PN_FORM_JSON;
+    return PN_OK;
+}
+
 void pn_cell_release(pn_cell *cell, const pn_host *host)
 {
     pn_cell c = *cell;
@@ -38,6 +62,14 @@ void pn_cell_release(pn_cell *cell, const pn_host *host)
     }
 }
 
+/* Looks at a copy, so the cell stays as it is. */
+static pn_status write_packed(const pn_cell *cell, const pn_host *host, const pn_alloc *alloc, pn_buf *out)
+{
+    pn_cell settled = *cell;
+    PN_TRY(pn_cell_settle_slow(&settled, NULL));
+    return pn_cell_write_json(&settled, host, alloc, out);
+}
+
 pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_alloc *alloc, pn_buf *out)
 {
     switch ((pn_cell_kind)cell->kind) {
@@ -48,7 +80,7 @@ pn_status pn_cell_write_json(const pn_cell *cell, const pn_host *host, const pn_
     case PN_CELL_MPACK: return pn_mpack_to_json(pn_cell_span(cell), out, NULL);
     case PN_CELL_REFDOC: return pn_refdoc_write_json(cell->refdoc, host, out);
     case PN_CELL_STRUCT: return pn_struct_write_json(cell->structure, out);
-    case PN_CELL_PACKED: return PN_ERR_UNSUPPORTED;
+    case PN_CELL_PACKED: return write_packed(cell, host, alloc, out);
     case PN_CELL_EMPTY: break;
     }
     return PN_ERR_INVALID;

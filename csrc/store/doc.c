@@ -57,6 +57,7 @@ pn_status pn_doc_refdoc(pn_coll *refs, pn_bytes ref_id, const pn_alloc *alloc, p
     *out = NULL;
     pn_cell *cell = pn_coll_get(refs, ref_id);
     if (cell == NULL) return PN_OK;
+    PN_TRY(pn_cell_settle(cell, NULL));
     if (cell->kind == PN_CELL_REFDOC) {
         *out = cell->refdoc;
         return PN_OK;
@@ -92,7 +93,7 @@ static pn_status unlink_node(pn_kv *kv, const pn_doc_names *names, pn_bytes ref_
     PN_TRY(pn_doc_refdoc(refs, ref_id, kv->alloc, &r));
     if (r == NULL) return PN_OK;
     PN_FAIL_IF(r->metadata.kind != PN_CELL_JSON, PN_ERR_UNSUPPORTED);
-    pn_omap_remove(&r->ids, id, NULL);
+    if (pn_omap_remove(&r->ids, id, NULL) && refs->changes.on) pn_coll_touch(refs, pn_coll_get(refs, ref_id));
     if (pn_omap_len(&r->ids) > 0) return PN_OK;
     bool existed;
     PN_TRY(take(kv, names->metadata, ref_id, bin, &existed));
@@ -105,10 +106,12 @@ pn_status pn_doc_delete(pn_kv *kv, const pn_doc_names *names, pn_bytes id, pn_ce
     PN_TRY(pn_cell_bin_reserve(bin, 5));
     pn_coll *metadata;
     PN_TRY(pn_kv_collection(kv, names->metadata, &metadata));
+    pn_cell *cell = pn_coll_get(metadata, id);
+    if (cell != NULL) PN_TRY(pn_cell_settle(cell, NULL));
     pn_buf ref;
     pn_buf_init(&ref, kv->alloc);
     bool has, had;
-    pn_status s = pn_doc_ref_of(pn_coll_get(metadata, id), &ref, &has);
+    pn_status s = pn_doc_ref_of(cell, &ref, &has);
     if (s == PN_OK && has) s = unlink_node(kv, names, pn_buf_view(&ref), id, bin);
     pn_buf_clear(&ref);
     PN_TRY(s);

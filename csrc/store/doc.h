@@ -4,7 +4,8 @@
  *   metadata  node id -> {"doc_hash": "...", "ref_doc_id": "..."}
  *   refs      ref_doc_id -> {"node_ids": [...], "metadata": {...}}
  *
- * These functions handle the native case: cells that are text or REFDOC. A cell that
+ * These functions handle the native case: cells that are text or REFDOC. Those that a
+ * pack left unchecked are settled (CORRUPT: before anything is changed). A cell that
  * is live makes them return PN_ERR_UNSUPPORTED before anything is changed; the caller
  * settles it (or goes the general way). Collections are touched, and so created, in
  * the order in which the peer touches them: that order shows in the file.

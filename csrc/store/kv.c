@@ -2,6 +2,7 @@
 
 #include "codec/json_read.h"
 #include "codec/json_write.h"
+#include "store/batch.h"
 
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out)
 {
@@ -11,8 +12,32 @@ pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out)
     kv->refs = 1;
     kv->host = *host;
     pn_omap_init(&kv->colls, alloc, sizeof(pn_coll *));
+    pn_changes_init(&kv->names, alloc);
+    pn_changes_init(&kv->taken, alloc);
     *out = kv;
     return PN_OK;
+}
+
+static pn_status coll_new(const pn_alloc *alloc, pn_coll **out)
+{
+    pn_coll *coll = pn_alloc_get(alloc, sizeof *coll);
+    PN_FAIL_IF(coll == NULL, PN_ERR_NOMEM);
+    pn_omap_init(&coll->cells, alloc, sizeof(pn_cell));
+    pn_changes_init(&coll->changes, alloc);
+    pn_changes_init(&coll->taken, alloc);
+    pn_omap_init(&coll->lives, alloc, sizeof(pn_live_note *));
+    pn_omap_init(&coll->structs, alloc, sizeof(void *));
+    *out = coll;
+    return PN_OK;
+}
+
+static void free_notes(pn_omap *lives)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *note;
+    while (pn_omap_next(lives, &pos, &key, &note)) pn_live_note_unref(*(pn_live_note **)note);
+    pn_omap_clear(lives);
 }
 
 void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
@@ -23,6 +48,10 @@ void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
     void *value;
     while (pn_omap_next(&coll->cells, &pos, &key, &value)) pn_cell_release(value, host);
     pn_omap_clear(&coll->cells);
+    pn_changes_clear(&coll->changes);
+    pn_changes_clear(&coll->taken);
+    free_notes(&coll->lives);
+    pn_omap_clear(&coll->structs);
     pn_alloc_put(alloc, coll);
 }
 
@@ -40,6 +69,8 @@ void pn_kv_unref(pn_kv *kv)
     void *value;
     while (pn_omap_next(&kv->colls, &pos, &name, &value)) pn_coll_free(*(pn_coll **)value, kv->alloc, &kv->host);
     pn_omap_clear(&kv->colls);
+    pn_changes_clear(&kv->names);
+    pn_changes_clear(&kv->taken);
     pn_alloc_put(kv->alloc, kv);
 }
 
@@ -52,9 +83,8 @@ pn_coll *pn_kv_find(const pn_kv *kv, pn_bytes name)
 pn_status pn_kv_collection(pn_kv *kv, pn_bytes name, pn_coll **out)
 {
     if ((*out = pn_kv_find(kv, name)) != NULL) return PN_OK;
-    pn_coll *coll = pn_alloc_get(kv->alloc, sizeof *coll);
-    PN_FAIL_IF(coll == NULL, PN_ERR_NOMEM);
-    pn_omap_init(&coll->cells, kv->alloc, sizeof(pn_cell));
+    pn_coll *coll;
+    PN_TRY(coll_new(kv->alloc, &coll));
     void *slot;
     bool added;
     pn_status s = pn_omap_put(&kv->colls, name, NULL, &slot, &added);
@@ -63,13 +93,17 @@ pn_status pn_kv_collection(pn_kv *kv, pn_bytes name, pn_coll **out)
         return s;
     }
     *(pn_coll **)slot = *out = coll;
+    pn_changes_put(&kv->names, pn_omap_key_of(slot), pn_omap_owner_of(slot), true);
     return PN_OK;
 }
 
 pn_coll *pn_kv_drop(pn_kv *kv, pn_bytes name)
 {
-    pn_coll *coll = NULL;
-    return pn_omap_remove(&kv->colls, name, &coll) ? coll : NULL;
+    pn_coll *coll = pn_kv_find(kv, name);
+    if (coll == NULL) return NULL;
+    pn_changes_remove(&kv->names, name);
+    (void)pn_omap_remove(&kv->colls, name, NULL);
+    return coll;
 }
 
 pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old)
@@ -79,10 +113,15 @@ pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn
     PN_TRY(pn_omap_put(&c->cells, key, owner, &slot, &added));
     *old = *(pn_cell *)slot; /* EMPTY (zero) when added */
     *(pn_cell *)slot = cell;
+    if (c->changes.on) pn_changes_put(&c->changes, pn_omap_key_of(slot), pn_omap_owner_of(slot), added);
     return PN_OK;
 }
 
-bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old) { return pn_omap_remove(&c->cells, key, old); }
+bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old)
+{
+    if (c->changes.on && pn_coll_get(c, key) != NULL) pn_changes_remove(&c->changes, key); /* key may go with the entry */
+    return pn_omap_remove(&c->cells, key, old);
+}
 
 /* ---- loading ---- */
 

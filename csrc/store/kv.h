@@ -14,18 +14,25 @@
 #ifndef PN_STORE_KV_H
 #define PN_STORE_KV_H
 
-#include "base/omap.h"
 #include "store/cell.h"
+#include "store/changes.h"
 
+/* Besides its cells a collection notes what changed since the last commit (kv_pack.h):
+ * put and remove do so here, and who changes a cell where it is calls pn_coll_touch. */
 typedef struct pn_coll {
-    pn_omap cells; /* key -> pn_cell */
+    pn_omap cells;      /* key -> pn_cell */
+    pn_changes changes; /* since the last commit; off: that does not have the collection */
+    pn_changes taken;   /* what the commit that is under way writes */
+    pn_omap lives;      /* key -> pn_live_note *: cells that may change unseen */
+    pn_omap structs;    /* key -> pointer: index structs of the commit under way (kv_pack.c, kv_unpack.c) */
 } pn_coll;
 
 typedef struct pn_kv {
     const pn_alloc *alloc;
     size_t refs; /* guarded by the owner's lock, as everything here */
     pn_host host;
-    pn_omap colls; /* name -> pn_coll * */
+    pn_omap colls;           /* name -> pn_coll * */
+    pn_changes names, taken; /* of colls, as a collection has them of its cells */
 } pn_kv;
 
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out);
@@ -47,6 +54,12 @@ static inline pn_cell *pn_coll_get(const pn_coll *c, pn_bytes key) { return pn_o
  * (EMPTY when the key is new). `owner` as in pn_omap_put. */
 pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old);
 bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
+/* The value in a cell of the collection changed where it is, or is now one that may change
+ * at any time (LIVE). Settling a cell, or giving it another form, is no change. */
+static inline void pn_coll_touch(pn_coll *c, const pn_cell *cell)
+{
+    if (c->changes.on) pn_changes_touch(&c->changes, pn_omap_key_of(cell), pn_omap_owner_of(cell));
+}
 
 /* Loads {"collection": {"key": value, ...}, ...}. UNSUPPORTED when the text is valid
  * but not of that shape or has something only the host's own reader decides about;

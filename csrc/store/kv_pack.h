@@ -7,7 +7,10 @@
  *
  * A value that was handed out live may change at any time without the store noticing: as
  * long as its cell is live it counts as changed, and its text is compared with the last
- * that was written.
+ * that was written. (A ref_doc_info whose metadata is live likewise.)
+ *
+ * Gathering costs O(what changed + what is live), or O(entries) when it is whole; the text
+ * of a ref_doc_info, and the new rows of a struct, are copied. Unpacking is O(entries).
  */
 #ifndef PN_STORE_KV_PACK_H
 #define PN_STORE_KV_PACK_H
@@ -17,7 +20,8 @@
 
 /* Adds the store `name` to the batch: with `whole` (or when the store is not tracked) all
  * of it with reset, else the changes since the last take, which are taken. The caller holds
- * the store's lock. Afterwards exactly one of the next two, under the lock: */
+ * the store's lock. On failure nothing is taken. Else afterwards exactly one of the next
+ * two, under the lock, whatever else happened to the store meanwhile: */
 pn_status pn_kv_gather(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b);
 void pn_kv_gathered(pn_kv *kv);  /* the commit is durable: the store is tracked from that gather on */
 void pn_kv_give_back(pn_kv *kv); /* it is not: what was taken counts as changed still */
@@ -26,9 +30,8 @@ void pn_kv_give_back(pn_kv *kv); /* it is not: what was taken counts as changed 
 void pn_kv_untrack(pn_kv *kv);
 
 /* Fills an empty store from the segments (oldest first) in which a store of this name may
- * occur; it is tracked afterwards. CORRUPT with the reason: err->path-like information is
- * the segment's number in *bad and the offset in that file in err. After a failure the
- * store must be freed. */
+ * occur; it is tracked afterwards. CORRUPT with the reason: *bad is the number of the
+ * segment, and err has the offset in that file. After a failure the store must be freed. */
 pn_status pn_kv_unpack(pn_kv *kv, pn_bytes name, pn_segment *const *segments, size_t n, size_t *bad, pn_error *err);
 
 #endif

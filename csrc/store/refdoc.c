@@ -99,7 +99,7 @@ pn_status pn_refdoc_from_json(const pn_alloc *alloc, pn_blob *blob, pn_bytes tex
     return PN_OK;
 }
 
-pn_status pn_refdoc_write_json(const pn_refdoc *r, const pn_host *host, pn_buf *out)
+pn_status pn_refdoc_write_ids(const pn_refdoc *r, pn_buf *out)
 {
     PN_TRY(PN_BUF_LIT(out, "{\"node_ids\": ["));
     size_t pos = 0;
@@ -109,7 +109,12 @@ pn_status pn_refdoc_write_json(const pn_refdoc *r, const pn_host *host, pn_buf *
         if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
         PN_TRY(pn_json_put_string(out, id));
     }
-    PN_TRY(PN_BUF_LIT(out, "], \"metadata\": "));
+    return PN_BUF_LIT(out, "], \"metadata\": ");
+}
+
+pn_status pn_refdoc_write_json(const pn_refdoc *r, const pn_host *host, pn_buf *out)
+{
+    PN_TRY(pn_refdoc_write_ids(r, out));
     PN_TRY(pn_cell_write_json(&r->metadata, host, r->ids.alloc, out));
     return pn_buf_push(out, '}');
 }

@@ -26,6 +26,9 @@ pn_status pn_refdoc_from_json(const pn_alloc *alloc, pn_blob *blob, pn_bytes tex
 /* Appends {"node_ids": [...], "metadata": ...}. */
 pn_status pn_refdoc_write_json(const pn_refdoc *r, const pn_host *host, pn_buf *out);
 
+/* Appends the part before the metadata; a } must follow that. */
+pn_status pn_refdoc_write_ids(const pn_refdoc *r, pn_buf *out);
+
 /* Whether the metadata is the empty object. A LIVE one is unknown: false. */
 bool pn_refdoc_metadata_is_empty(const pn_refdoc *r);
 

@@ -258,11 +258,25 @@ static pn_status finish(life *l, bool durable)
     return check_disk(&l->disk, l->alloc, pn_buf_view(&l->json));
 }
 
+/* A row at the end, without an edit. */
+static pn_status push_row(pn_column *c, model *m, uint64_t *rnd, int *next)
+{
+    char text[64];
+    pn_word w[2];
+    row r = {*next, *next};
+    if (random_next(rnd) % 4 || c->kind != m->kind || m->n == MAX_ROWS) return PN_OK;
+    (*next)++;
+    PN_TRY(pn_column_push(c, text_of(m, r, text), w, words_of(m, r, w)));
+    insert(m, m->n, r);
+    return PN_OK;
+}
+
 static pn_status edit_columns(life *l, uint64_t *rnd, int *next)
 {
     for (int k = 0; k < 2; k++) {
         for (size_t n = random_next(rnd) % 3; n; n--) change(&l->models[k], rnd, next);
         PN_TRY(set_rows(&l->s->columns[1 + k], &l->models[k]));
+        PN_TRY(push_row(&l->s->columns[1 + k], &l->models[k], rnd, next));
     }
     return PN_OK;
 }

@@ -1,0 +1,309 @@
+/* kv_pack.c: what changed in a key-value store, gathered for a commit. (kv_unpack.c is the
+ * way back.) */
+#include "store/kv_pack.h"
+
+#include "store/refdoc.h"
+#include "store/struct_pack.h"
+
+/* A commit of one store: while entries are gathered. */
+typedef struct gathering {
+    pn_kv *kv;
+    pn_batch *batch;
+    bool reset; /* of the store: nothing older counts */
+    pn_coll *coll;
+    bool whole; /* of this collection, likewise */
+    pn_buf text;
+} gathering;
+
+/* ---- values that may change unseen ---- */
+
+static bool is_live(const pn_cell *cell)
+{
+    return cell->kind == PN_CELL_LIVE || (cell->kind == PN_CELL_REFDOC && cell->refdoc->metadata.kind == PN_CELL_LIVE);
+}
+
+/* Forgets the notes of cells that are not live any more; what they hold now is a change. */
+static void review_lives(pn_coll *coll)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *value;
+    while (pn_omap_next(&coll->lives, &pos, &key, &value)) {
+        pn_cell *cell = pn_coll_get(coll, key);
+        if (cell != NULL && is_live(cell)) continue;
+        if (cell != NULL) pn_coll_touch(coll, cell);
+        pn_live_note_unref(*(pn_live_note **)value);
+        (void)pn_omap_remove(&coll->lives, key, NULL);
+    }
+}
+
+/* The note of a live cell, made when missing. */
+static pn_status live_note(pn_coll *coll, pn_bytes key, pn_blob *owner, pn_live_note **out)
+{
+    void *slot;
+    bool added;
+    pn_live_note *made;
+    pn_live_note **there = pn_omap_get(&coll->lives, key);
+    if (there != NULL) {
+        *out = *there;
+        return PN_OK;
+    }
+    PN_TRY(pn_live_note_new(coll->cells.alloc, &made));
+    pn_status s = pn_omap_put(&coll->lives, key, owner, &slot, &added);
+    if (s != PN_OK) {
+        pn_live_note_unref(made);
+        return s;
+    }
+    *(pn_live_note **)slot = *out = made;
+    return PN_OK;
+}
+
+static void settle_lives(pn_coll *coll, bool durable)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *note;
+    while (pn_omap_next(&coll->lives, &pos, &key, &note)) pn_live_note_settle(*(pn_live_note **)note, durable);
+}
+
+/* ---- one entry ---- */
+
+typedef struct target {
+    pn_entry_op op;
+    pn_bytes key;
+    pn_blob *owner;
+} target;
+
+static pn_status put_json(gathering *g, target t, const pn_cell *cell)
+{
+    if (!cell->canonical) return pn_batch_raw(g->batch, t.op, t.key, t.owner, pn_cell_span(cell), cell->span.blob);
+    return pn_batch_span(g->batch, t.op, t.key, t.owner, PN_FORM_JSON, pn_cell_span(cell), cell->span.blob);
+}
+
+static pn_status put_packed(gathering *g, target t, const pn_cell *cell)
+{
+    return pn_batch_packed(g->batch, t.op, t.key, t.owner, (pn_value_form)cell->form, pn_cell_span(cell), cell->crc,
+                           cell->span.blob);
+}
+
+static pn_status put_live(gathering *g, target t, const pn_cell *cell)
+{
+    pn_live_note *note;
+    PN_TRY(live_note(g->coll, t.key, t.owner, &note));
+    return pn_batch_live(g->batch, t.op, t.key, t.owner, cell->live, note);
+}
+
+static pn_status put_live_refdoc(gathering *g, target t, const pn_refdoc *r)
+{
+    pn_live_note *note;
+    PN_TRY(live_note(g->coll, t.key, t.owner, &note));
+    PN_TRY(pn_refdoc_write_ids(r, &g->text));
+    return pn_batch_live_within(g->batch, t.op, t.key, t.owner, pn_buf_view(&g->text), r->metadata.live, PN_BYTES("}"),
+                                note);
+}
+
+static pn_status put_refdoc(gathering *g, target t, const pn_refdoc *r)
+{
+    g->text.len = 0;
+    if (r->metadata.kind == PN_CELL_LIVE) return put_live_refdoc(g, t, r);
+    PN_TRY(pn_refdoc_write_json(r, &g->kv->host, &g->text));
+    return pn_batch_span(g->batch, t.op, t.key, t.owner, PN_FORM_JSON, pn_buf_view(&g->text), NULL);
+}
+
+/* The text's memory goes to the batch: a whole struct can be large. */
+static pn_status hand_over(gathering *g, target t, pn_value_form form)
+{
+    pn_blob *blob;
+    PN_TRY(pn_blob_take(&g->text, &blob));
+    pn_status s = pn_batch_span(g->batch, t.op, t.key, t.owner, form, pn_blob_view(blob), blob);
+    pn_blob_unref(blob);
+    return s;
+}
+
+static pn_status put_struct(gathering *g, target t, pn_struct *s)
+{
+    pn_value_form form;
+    bool same, added;
+    void *unused;
+    g->text.len = 0;
+    PN_TRY(pn_omap_put(&g->coll->structs, t.key, t.owner, &unused, &added));
+    PN_TRY(pn_struct_gather(s, g->whole || t.op == PN_ENTRY_FRESH, &g->text, &form, &same));
+    return same ? PN_OK : hand_over(g, t, form);
+}
+
+static pn_status put_cell(gathering *g, target t, const pn_cell *cell)
+{
+    switch ((pn_cell_kind)cell->kind) {
+    case PN_CELL_LIVE: return put_live(g, t, cell);
+    case PN_CELL_JSON: return put_json(g, t, cell);
+    case PN_CELL_MPACK:
+        return pn_batch_span(g->batch, t.op, t.key, t.owner, PN_FORM_MPACK, pn_cell_span(cell), cell->span.blob);
+    case PN_CELL_PACKED: return put_packed(g, t, cell);
+    case PN_CELL_REFDOC: return put_refdoc(g, t, cell->refdoc);
+    case PN_CELL_STRUCT: return put_struct(g, t, cell->structure);
+    case PN_CELL_EMPTY: break;
+    }
+    return PN_ERR_INVALID;
+}
+
+/* ---- a collection ---- */
+
+static pn_status put_noted(gathering *g, pn_bytes key, pn_blob *owner, const pn_change_note *note)
+{
+    const pn_cell *cell = pn_coll_get(g->coll, key);
+    if (note->change == PN_CHANGE_REMOVED) return pn_batch_remove(g->batch, key, owner);
+    PN_FAIL_IF(cell == NULL, PN_ERR_INVALID);
+    target t = {note->change == PN_CHANGE_FRESH ? PN_ENTRY_FRESH : PN_ENTRY_PUT, key, owner};
+    return put_cell(g, t, cell);
+}
+
+/* Cells that are live and that nobody told of. */
+static pn_status put_unseen(gathering *g)
+{
+    pn_coll *coll = g->coll;
+    size_t pos = 0;
+    pn_bytes key;
+    pn_blob *owner;
+    void *note;
+    while (pn_omap_next_owned(&coll->lives, &pos, &key, &owner, &note)) {
+        if (pn_omap_get(&coll->taken.keys, key) != NULL) continue;
+        PN_TRY(put_cell(g, (target){PN_ENTRY_PUT, key, owner}, pn_coll_get(coll, key)));
+    }
+    return PN_OK;
+}
+
+static pn_status put_changes(gathering *g)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    pn_blob *owner;
+    void *note;
+    PN_TRY(put_unseen(g)); /* first: what follows makes notes */
+    while (pn_omap_next_owned(&g->coll->taken.keys, &pos, &key, &owner, &note)) PN_TRY(put_noted(g, key, owner, note));
+    return PN_OK;
+}
+
+static pn_status put_all(gathering *g)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    pn_blob *owner;
+    void *cell;
+    while (pn_omap_next_owned(&g->coll->cells, &pos, &key, &owner, &cell))
+        PN_TRY(put_cell(g, (target){PN_ENTRY_PUT, key, owner}, cell));
+    return PN_OK;
+}
+
+/* How the collection builds on what older segments have of it. */
+static pn_table_reset reset_of(const gathering *g, pn_bytes name)
+{
+    const pn_change_note *note = pn_omap_get(&g->kv->taken.keys, name);
+    if (!g->reset && note != NULL && note->change == PN_CHANGE_FRESH && !note->is_new) return PN_TABLE_FRESH;
+    return g->whole ? PN_TABLE_EMPTIED : PN_TABLE_KEEPS;
+}
+
+static pn_status put_collection(gathering *g, pn_bytes name, pn_coll *coll)
+{
+    g->coll = coll;
+    g->whole = g->reset || !coll->taken.on || coll->taken.all;
+    PN_TRY(pn_batch_table(g->batch, name, PN_TABLE_VALUES, reset_of(g, name)));
+    return g->whole ? put_all(g) : put_changes(g);
+}
+
+/* ---- the store ---- */
+
+typedef void (*each_coll)(pn_coll *coll);
+
+static void for_each(pn_kv *kv, each_coll f)
+{
+    size_t pos = 0;
+    pn_bytes name;
+    void *slot;
+    while (pn_omap_next(&kv->colls, &pos, &name, &slot)) f(*(pn_coll **)slot);
+}
+
+static pn_status put_dropped(gathering *g)
+{
+    size_t pos = 0;
+    pn_bytes name;
+    void *value;
+    while (pn_omap_next(&g->kv->taken.keys, &pos, &name, &value))
+        if (((const pn_change_note *)value)->change == PN_CHANGE_REMOVED)
+            PN_TRY(pn_batch_table(g->batch, name, PN_TABLE_VALUES, PN_TABLE_DROPPED));
+    return PN_OK;
+}
+
+static pn_status put_collections(gathering *g)
+{
+    size_t pos = 0;
+    pn_bytes name;
+    void *slot;
+    if (!g->reset) PN_TRY(put_dropped(g));
+    while (pn_omap_next(&g->kv->colls, &pos, &name, &slot)) PN_TRY(put_collection(g, name, *(pn_coll **)slot));
+    return PN_OK;
+}
+
+static void take_coll(pn_coll *coll)
+{
+    review_lives(coll);
+    pn_changes_take(&coll->changes, &coll->taken);
+}
+
+pn_status pn_kv_gather(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b)
+{
+    gathering g = {.kv = kv, .batch = b, .reset = whole || !kv->names.on || kv->names.all};
+    PN_TRY(pn_batch_store(b, name, PN_STORE_COLLECTIONS, g.reset));
+    pn_buf_init(&g.text, kv->alloc);
+    for_each(kv, take_coll);
+    pn_changes_take(&kv->names, &kv->taken);
+    pn_status s = put_collections(&g);
+    pn_buf_clear(&g.text);
+    if (s != PN_OK) pn_kv_give_back(kv);
+    return s;
+}
+
+static void settle_structs(pn_coll *coll, bool durable)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *unused;
+    while (pn_omap_next(&coll->structs, &pos, &key, &unused)) {
+        pn_cell *cell = pn_coll_get(coll, key);
+        if (cell != NULL && cell->kind == PN_CELL_STRUCT) pn_struct_gathered(cell->structure, durable);
+    }
+    pn_omap_clear(&coll->structs);
+}
+
+static void coll_gathered(pn_coll *coll)
+{
+    settle_lives(coll, true);
+    settle_structs(coll, true);
+    pn_changes_clear(&coll->taken);
+}
+
+static void coll_give_back(pn_coll *coll)
+{
+    settle_lives(coll, false);
+    settle_structs(coll, false);
+    pn_changes_give_back(&coll->changes, &coll->taken);
+}
+
+void pn_kv_gathered(pn_kv *kv)
+{
+    for_each(kv, coll_gathered);
+    pn_changes_clear(&kv->taken);
+}
+
+void pn_kv_give_back(pn_kv *kv)
+{
+    for_each(kv, coll_give_back);
+    pn_changes_give_back(&kv->names, &kv->taken);
+}
+
+static void untrack_coll(pn_coll *coll) { pn_changes_clear(&coll->changes); }
+
+void pn_kv_untrack(pn_kv *kv)
+{
+    for_each(kv, untrack_coll);
+    pn_changes_clear(&kv->names);
+}

@@ -1,0 +1,944 @@
+/* A key-value store through a pack and back. Random lives: values put, removed, changed
+ * where they are, handed out and changed unseen, collections made and dropped, commits
+ * that fail, and all of it also while a commit is under way. After each commit the
+ * segments, applied in turn, must be the store: its JSON byte for byte. */
+#include "codec_check.h"
+#include "fail_alloc.h"
+#include "segment_dump.h"
+#include "segment_make.h"
+#include "store/doc.h"
+#include "store/kv_pack.h"
+#include "store/struct_pack.h"
+
+/* ---- live values: texts that may change ---- */
+
+typedef struct object {
+    int refs;
+    char *text;
+} object;
+
+static long objects;
+
+static void release(void *ctx, void *live)
+{
+    (void)ctx;
+    object *o = live;
+    CHECK(o->refs > 0);
+    if (--o->refs > 0) return;
+    free(o->text);
+    free(o);
+    objects--;
+}
+
+static void retain(void *ctx, void *live)
+{
+    (void)ctx;
+    ((object *)live)->refs++;
+}
+
+static pn_status encode(void *ctx, void *live, pn_buf *out)
+{
+    (void)ctx;
+    const char *text = ((object *)live)->text;
+    return pn_buf_append(out, text, strlen(text));
+}
+
+static const pn_host host = {NULL, release, encode, retain};
+
+static void set_text(object *o, pn_bytes text)
+{
+    free(o->text);
+    o->text = malloc(text.len + 1);
+    memcpy(o->text, text.ptr, text.len);
+    o->text[text.len] = 0;
+}
+
+static object *new_object(pn_bytes text)
+{
+    object *o = calloc(1, sizeof *o);
+    o->refs = 1;
+    objects++;
+    set_text(o, text);
+    return o;
+}
+
+static pn_cell live_cell(pn_bytes text)
+{
+    pn_cell c = {.kind = PN_CELL_LIVE};
+    c.live = new_object(text);
+    return c;
+}
+
+/* ---- the world ---- */
+
+enum { MAX_SEGMENTS = 16, COLLECTIONS = 3, KEYS = 12 };
+
+typedef struct world {
+    const pn_alloc *alloc;
+    uint64_t rnd;
+    int next; /* values differ */
+    pn_kv *kv;
+    pn_segment *segments[MAX_SEGMENTS];
+    size_t count;
+    int commits, empty_commits;
+    size_t bytes;
+} world;
+
+static size_t below(world *w, size_t n) { return (size_t)(random_next(&w->rnd) % n); }
+
+static pn_bytes name_of(size_t i)
+{
+    static const char *const names[] = {"docstore/data", "docstore/ref_doc_info", "other"};
+    return segment_text(names[i]);
+}
+
+static pn_bytes key_of(size_t i, char *out)
+{
+    return (pn_bytes){(uint8_t *)out, i ? (size_t)sprintf(out, "key %zu%.*s", i, (int)i % 5, "-----") : 0};
+}
+
+static pn_bytes random_key(world *w, char *out) { return key_of(below(w, KEYS), out); }
+
+static pn_status span_cell(world *w, const char *text, bool canonical, pn_cell *out)
+{
+    pn_blob *blob;
+    PN_TRY(pn_blob_copy(w->alloc, text, strlen(text), &blob));
+    *out = pn_cell_json(blob, pn_blob_view(blob), canonical);
+    pn_blob_unref(blob);
+    return PN_OK;
+}
+
+static pn_status mpack_cell(world *w, const char *json, pn_cell *out)
+{
+    pn_buf b;
+    pn_blob *blob;
+    pn_buf_init(&b, w->alloc);
+    pn_status s = pn_mpack_from_json(segment_text(json), w->alloc, &b);
+    if (s == PN_OK) s = pn_blob_take(&b, &blob);
+    pn_buf_clear(&b);
+    PN_TRY(s);
+    *out = pn_cell_mpack(blob, pn_blob_view(blob));
+    pn_blob_unref(blob);
+    return PN_OK;
+}
+
+static pn_status random_cell(world *w, pn_cell *out)
+{
+    char text[256];
+    int n = w->next++;
+    switch (below(w, 8)) {
+    case 0:
+    case 1: sprintf(text, "{\"n\": %d}", n); return span_cell(w, text, true, out);
+    case 2: sprintf(text, "{\"n\":%d,\"m\": [1 ]}", n); return span_cell(w, text, false, out);
+    case 3: sprintf(text, "{\"n\": %d, \"x\": [1.5, null]}", n); return mpack_cell(w, text, out);
+    case 4:
+        sprintf(text, "[\"live\", %d]", n);
+        *out = live_cell(segment_text(text));
+        return PN_OK;
+    case 5:
+        sprintf(text, "{\"node_ids\": [\"n%d\", \"\\u00e9\"], \"metadata\": {\"page\": %d}}", n, n);
+        return span_cell(w, text, true, out);
+    default:
+        sprintf(text, "{\"__type__\": \"list\", \"__data__\": \"{\\\"index_id\\\": \\\"i%d\\\", \\\"nodes\\\": [\\\"a\\\", \\\"b%.*s\\\"]}\"}",
+                n, n % 9, "---------");
+        return span_cell(w, text, true, out);
+    }
+}
+
+static pn_status put(world *w)
+{
+    pn_coll *coll;
+    pn_cell cell, old;
+    char key[32];
+    PN_TRY(random_cell(w, &cell));
+    pn_status s = pn_kv_collection(w->kv, name_of(below(w, COLLECTIONS)), &coll);
+    if (s == PN_OK) s = pn_coll_put(coll, random_key(w, key), NULL, cell, &old);
+    pn_cell_release(s == PN_OK ? &old : &cell, &host);
+    return s;
+}
+
+/* A cell of the store, or NULL. */
+static pn_cell *random_place(world *w, pn_coll **coll)
+{
+    char key[32];
+    *coll = pn_kv_find(w->kv, name_of(below(w, COLLECTIONS)));
+    return *coll ? pn_coll_get(*coll, random_key(w, key)) : NULL;
+}
+
+static pn_status take_out(world *w)
+{
+    char key[32];
+    pn_cell old;
+    pn_coll *coll = pn_kv_find(w->kv, name_of(below(w, COLLECTIONS)));
+    if (coll != NULL && pn_coll_remove(coll, random_key(w, key), &old)) pn_cell_release(&old, &host);
+    return PN_OK;
+}
+
+/* The very cell goes to the end, under its key. */
+static pn_status move(world *w)
+{
+    char key[32];
+    pn_cell cell, old;
+    pn_bytes k = random_key(w, key);
+    pn_coll *coll = pn_kv_find(w->kv, name_of(below(w, COLLECTIONS)));
+    if (coll == NULL || !pn_coll_remove(coll, k, &cell)) return PN_OK;
+    pn_status s = pn_coll_put(coll, k, NULL, cell, &old);
+    if (s != PN_OK) pn_cell_release(&cell, &host);
+    return s;
+}
+
+static pn_status drop_or_make(world *w)
+{
+    pn_coll *coll;
+    pn_bytes name = name_of(below(w, COLLECTIONS));
+    if (below(w, 3) == 0) pn_coll_free(pn_kv_drop(w->kv, name), w->alloc, &host);
+    return below(w, 2) ? pn_kv_collection(w->kv, name, &coll) : PN_OK;
+}
+
+/* ---- what happens to a cell where it is ---- */
+
+static pn_status promote(world *w, pn_coll *coll, pn_cell *told, pn_cell *cell)
+{
+    pn_buf text;
+    if (cell->kind == PN_CELL_LIVE) return PN_OK;
+    pn_buf_init(&text, w->alloc);
+    pn_status s = pn_cell_write_json(cell, &host, w->alloc, &text);
+    if (s == PN_OK) {
+        pn_cell_release(cell, &host);
+        *cell = live_cell(pn_buf_view(&text));
+        pn_coll_touch(coll, told);
+    }
+    pn_buf_clear(&text);
+    return s;
+}
+
+static void change_unseen(world *w, pn_cell *cell)
+{
+    char text[64];
+    if (cell->kind == PN_CELL_REFDOC) cell = &cell->refdoc->metadata;
+    if (cell->kind != PN_CELL_LIVE) return;
+    sprintf(text, "{\"changed\": %d}", w->next++);
+    set_text(cell->live, segment_text(text));
+}
+
+/* A live value whose text is taken again: nobody is told. */
+static pn_status back_to_text(world *w, pn_cell *cell)
+{
+    pn_cell text;
+    if (cell->kind != PN_CELL_LIVE) return PN_OK;
+    PN_TRY(span_cell(w, ((object *)cell->live)->text, true, &text));
+    pn_cell_release(cell, &host);
+    *cell = text;
+    return PN_OK;
+}
+
+static bool has_prefix(const pn_cell *cell, const char *prefix)
+{
+    return cell->kind == PN_CELL_JSON && cell->span.len > strlen(prefix) && memcmp(cell->span.ptr, prefix, strlen(prefix)) == 0;
+}
+
+static pn_status as_refdoc(world *w, pn_coll *coll, pn_cell *cell)
+{
+    pn_refdoc *r;
+    if (!has_prefix(cell, "{\"node_ids\"")) return PN_OK;
+    return pn_doc_refdoc(coll, pn_omap_key_of(cell), w->alloc, &r);
+}
+
+static pn_status as_struct(world *w, pn_cell *cell)
+{
+    pn_struct *s;
+    if (!has_prefix(cell, "{\"__type__\"")) return PN_OK;
+    pn_status status = pn_struct_from_json(w->alloc, pn_cell_span(cell), &s);
+    if (status != PN_OK) return status;
+    pn_cell_release(cell, &host);
+    *cell = (pn_cell){.kind = PN_CELL_STRUCT, .structure = s};
+    return PN_OK;
+}
+
+static pn_status change_refdoc(world *w, pn_coll *coll, pn_cell *cell)
+{
+    char id[32];
+    void *unused;
+    bool added = true;
+    pn_refdoc *r = cell->refdoc;
+    sprintf(id, "id %zu", below(w, 6));
+    if (below(w, 3) == 0) return promote(w, coll, cell, &r->metadata);
+    if (below(w, 2))
+        PN_TRY(pn_omap_put(&r->ids, segment_text(id), NULL, &unused, &added));
+    else
+        added = pn_omap_remove(&r->ids, segment_text(id), NULL);
+    if (added) pn_coll_touch(coll, cell);
+    return PN_OK;
+}
+
+static pn_status change_struct(world *w, pn_coll *coll, pn_cell *cell)
+{
+    char row[64];
+    pn_column *c = &cell->structure->columns[1];
+    sprintf(row, "\"node %d\"", w->next++);
+    for (int i = 0; i < 3; i++) PN_TRY(pn_column_push(c, segment_text(row), NULL, 0));
+    pn_coll_touch(coll, cell);
+    return PN_OK;
+}
+
+static pn_status change_cell(world *w)
+{
+    pn_coll *coll;
+    pn_cell *cell = random_place(w, &coll);
+    if (cell == NULL) return PN_OK;
+    if (cell->kind == PN_CELL_REFDOC && below(w, 2)) return change_refdoc(w, coll, cell);
+    if (cell->kind == PN_CELL_STRUCT && below(w, 4)) return change_struct(w, coll, cell);
+    switch (below(w, 7)) {
+    case 0: return promote(w, coll, cell, cell);
+    case 1: return back_to_text(w, cell);
+    case 2: return as_refdoc(w, coll, cell);
+    case 3: return as_struct(w, cell);
+    case 4: return pn_cell_settle(cell, NULL);
+    default: change_unseen(w, cell); return PN_OK;
+    }
+}
+
+/* What fails for want of memory has not happened. */
+static void act(world *w, size_t times)
+{
+    for (; times; times--) {
+        size_t dice = below(w, 40);
+        pn_status s = dice == 0 ? drop_or_make(w) : dice < 8 ? take_out(w) : dice < 20 ? put(w) : dice < 22 ? move(w) : change_cell(w);
+        CHECK(s == PN_OK || s == PN_ERR_NOMEM || s == PN_ERR_UNSUPPORTED);
+    }
+}
+
+/* ---- commits ---- */
+
+static void forget_segments(world *w)
+{
+    for (size_t i = 0; i < w->count; i++) pn_segment_close(w->segments[i]);
+    w->count = 0;
+}
+
+static pn_status write_segment(world *w, pn_batch *b, pn_segment **out)
+{
+    pn_segment_writer *writer;
+    pn_buf file;
+    pn_blob *blob = NULL;
+    uint64_t size;
+    uint32_t crc;
+    PN_TRY(pn_segment_writer_new(w->alloc, segment_sink, (pn_buf_init(&file, w->alloc), &file), &writer));
+    pn_status s = pn_batch_write(b, writer);
+    if (s == PN_OK) s = pn_segment_finish(writer, &size, &crc);
+    pn_segment_writer_free(writer);
+    w->bytes = file.len;
+    if (s == PN_OK) s = pn_blob_take(&file, &blob);
+    pn_buf_clear(&file);
+    if (s == PN_OK) s = pn_segment_open(w->alloc, blob, out, NULL);
+    pn_blob_unref(blob);
+    return s;
+}
+
+static pn_status json_of(const pn_kv *kv, pn_buf *out)
+{
+    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    out->len = 0;
+    pn_status s = pn_kv_write_json(kv, out, &place);
+    pn_kv_place_clear(&place);
+    return s;
+}
+
+static pn_status unpack(world *w, pn_kv **out)
+{
+    pn_error err = {0};
+    size_t bad = 99;
+    PN_TRY(pn_kv_new(w->alloc, &host, out));
+    pn_status s = pn_kv_unpack(*out, PN_BYTES("docstore.json"), w->segments, w->count, &bad, &err);
+    CHECK(s == PN_OK || s == PN_ERR_NOMEM);
+    if (s != PN_OK) pn_kv_unref(*out);
+    return s;
+}
+
+/* What the segments make is the store; now and then it takes the store's place. */
+static pn_status check_segments(world *w, const pn_buf *want)
+{
+    pn_kv *kv;
+    pn_buf got;
+    PN_TRY(unpack(w, &kv));
+    pn_buf_init(&got, w->alloc);
+    pn_status s = json_of(kv, &got);
+    if (s == PN_OK) CHECK(pn_bytes_equal(pn_buf_view(&got), pn_buf_view(want)));
+    pn_buf_clear(&got);
+    if (s != PN_OK || below(w, 4)) {
+        pn_kv_unref(kv);
+        return s;
+    }
+    pn_kv_unref(w->kv);
+    w->kv = kv;
+    return PN_OK;
+}
+
+static pn_status encode_all(pn_batch *b)
+{
+    pn_bytes store, table, key;
+    size_t left = 1;
+    while (left) PN_TRY(pn_batch_encode(b, 20, &left, &store, &table, &key));
+    return PN_OK;
+}
+
+/* The commit of what was gathered. */
+static pn_status write_and_keep(world *w, pn_batch *b, bool whole, pn_segment **made)
+{
+    PN_TRY(encode_all(b));
+    if (!pn_batch_changes(b)) return PN_OK;
+    PN_TRY(write_segment(w, b, made));
+    if (whole) forget_segments(w);
+    return PN_OK;
+}
+
+typedef struct plan {
+    bool whole, fails, interleaved;
+} plan;
+
+static pn_status finish(world *w, pn_batch *b, plan p, const pn_buf *json)
+{
+    pn_segment *made = NULL;
+    pn_status s = write_and_keep(w, b, p.whole, &made);
+    if (p.interleaved) act(w, below(w, 6));
+    if (s != PN_OK || p.fails) {
+        if (p.whole && s == PN_OK && made != NULL) pn_kv_untrack(w->kv); /* the old segments are gone */
+        pn_kv_give_back(w->kv);
+        pn_segment_close(made);
+        return s;
+    }
+    pn_kv_gathered(w->kv);
+    w->commits++;
+    w->empty_commits += made == NULL;
+    if (made != NULL) w->segments[w->count++] = made;
+    return p.interleaved ? PN_OK : check_segments(w, json);
+}
+
+static pn_status commit(world *w, plan p)
+{
+    pn_batch *b;
+    pn_buf json;
+    if (w->count == MAX_SEGMENTS) p.whole = true;
+    PN_TRY(pn_batch_new(w->alloc, &host, &b));
+    pn_buf_init(&json, w->alloc);
+    pn_status s = json_of(w->kv, &json);
+    if (s == PN_OK) s = pn_kv_gather(w->kv, PN_BYTES("docstore.json"), p.whole, b);
+    if (s == PN_OK) {
+        if (p.interleaved) act(w, below(w, 6));
+        s = finish(w, b, p, &json);
+    }
+    pn_buf_clear(&json);
+    pn_batch_free(b);
+    return s;
+}
+
+static void last_commit(world *w)
+{
+    plan p = {false, false, false};
+    pn_status s;
+    for (int tries = 0; (s = commit(w, p)) == PN_ERR_NOMEM && tries < 3;) tries++;
+    CHECK_EQ_INT(s, PN_OK);
+}
+
+static void whole_life(world *w, int commits)
+{
+    pn_status s;
+    for (int tries = 0; (s = pn_kv_new(w->alloc, &host, &w->kv)) != PN_OK && tries < 3;) tries++;
+    CHECK_EQ_INT(s, PN_OK);
+    for (int i = 0; i < commits; i++) {
+        act(w, below(w, 12));
+        s = commit(w, (plan){below(w, 12) == 0, below(w, 4) == 0, below(w, 3) == 0});
+        CHECK(s == PN_OK || s == PN_ERR_NOMEM);
+    }
+    last_commit(w);
+    last_commit(w);
+    pn_kv_unref(w->kv);
+    forget_segments(w);
+}
+
+static void test_kv_pack_follows_every_life(void)
+{
+    fail_alloc f;
+    fail_alloc_init(&f, 0);
+    int commits = 0, empty = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        world w = {.alloc = &f.alloc, .rnd = seed};
+        whole_life(&w, 60);
+        commits += w.commits;
+        empty += w.empty_commits;
+    }
+    CHECK(commits > 2000 && empty > 60);
+    CHECK_EQ_INT(f.blocks, 0);
+    CHECK_EQ_INT(objects, 0);
+}
+
+/* Whatever is refused, the life goes on, and in the end the segments are the store. */
+static void test_kv_pack_survives_oom(void)
+{
+    fail_alloc f;
+    long n = 0;
+    do {
+        fail_alloc_init(&f, ++n);
+        world w = {.alloc = &f.alloc, .rnd = 11 + (uint64_t)n % 3};
+        whole_life(&w, 10);
+        CHECK_EQ_INT(f.blocks, 0);
+        CHECK_EQ_INT(objects, 0);
+    } while (f.failed && n < 20000);
+    CHECK(n > 300 && !f.failed);
+}
+
+/* ---- what is written ---- */
+
+static pn_status put_text(pn_kv *kv, const char *coll, const char *key, const char *json)
+{
+    pn_coll *c;
+    pn_cell cell, old;
+    world w = {.alloc = &pn_alloc_system};
+    PN_TRY(span_cell(&w, json, true, &cell));
+    PN_TRY(pn_kv_collection(kv, segment_text(coll), &c));
+    PN_TRY(pn_coll_put(c, segment_text(key), NULL, cell, &old));
+    pn_cell_release(&old, &host);
+    return PN_OK;
+}
+
+static void remove_key(pn_kv *kv, const char *coll, const char *key)
+{
+    pn_cell old = {.kind = PN_CELL_EMPTY};
+    CHECK(pn_coll_remove(pn_kv_find(kv, segment_text(coll)), segment_text(key), &old));
+    pn_cell_release(&old, &host);
+}
+
+/* The segment of a commit of the store, in the words of segment_dump.h. */
+static void check_commit(pn_kv *kv, bool durable, const char *want)
+{
+    pn_batch *b;
+    pn_segment *s = NULL;
+    pn_buf text;
+    world w = {.alloc = &pn_alloc_system};
+    CHECK_EQ_INT(pn_batch_new(&pn_alloc_system, &host, &b), PN_OK);
+    CHECK_EQ_INT(pn_kv_gather(kv, PN_BYTES("s"), false, b), PN_OK);
+    CHECK_EQ_INT(encode_all(b), PN_OK);
+    CHECK_EQ_INT(pn_batch_changes(b), want[0] != 0);
+    CHECK_EQ_INT(write_segment(&w, b, &s), PN_OK);
+    pn_buf_init(&text, &pn_alloc_system);
+    dump_segment(&text, s);
+    CHECK_EQ_INT(pn_buf_push(&text, 0), PN_OK);
+    CHECK_EQ_STR((const char *)text.data, want);
+    pn_buf_clear(&text);
+    pn_segment_close(s);
+    pn_batch_free(b);
+    if (durable)
+        pn_kv_gathered(kv);
+    else
+        pn_kv_give_back(kv);
+}
+
+static void test_kv_pack_writes_what_changed(void)
+{
+    pn_kv *kv;
+    CHECK_EQ_INT(pn_kv_new(&pn_alloc_system, &host, &kv), PN_OK);
+    check_commit(kv, true, "store s 1 reset\n");
+    check_commit(kv, true, "");
+    CHECK_EQ_INT(put_text(kv, "a", "x", "1"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "a", "y", "2"), PN_OK);
+    check_commit(kv, false, "store s 1\ntable a 1 emptied\nput x = 1\nput y = 2\n");
+    CHECK_EQ_INT(put_text(kv, "a", "z", "3"), PN_OK);
+    check_commit(kv, true, "store s 1\ntable a 1 emptied\nput x = 1\nput y = 2\nput z = 3\n");
+    CHECK_EQ_INT(put_text(kv, "a", "y", "4"), PN_OK);
+    remove_key(kv, "a", "x");
+    CHECK_EQ_INT(put_text(kv, "a", "x", "5"), PN_OK);
+    remove_key(kv, "a", "z");
+    CHECK_EQ_INT(put_text(kv, "a", "w", "6"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "a", "v", "7"), PN_OK);
+    remove_key(kv, "a", "v");
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput y = 4\nfresh x = 5\nremove z\nfresh w = 6\n");
+    CHECK_EQ_INT(put_text(kv, "b", "k", "1"), PN_OK);
+    check_commit(kv, true, "store s 1\ntable b 1 emptied\nput k = 1\n");
+    pn_coll_free(pn_kv_drop(kv, PN_BYTES("a")), &pn_alloc_system, &host);
+    check_commit(kv, false, "store s 1\ntable a 1 dropped\n");
+    CHECK_EQ_INT(put_text(kv, "a", "x", "1"), PN_OK);
+    check_commit(kv, true, "store s 1\ntable a 1 fresh\nput x = 1\n");
+    pn_kv_untrack(kv);
+    check_commit(kv, true, "store s 1 reset\ntable b 1 emptied\nput k = 1\ntable a 1 emptied\nput x = 1\n");
+    pn_kv_unref(kv);
+}
+
+static void test_kv_pack_watches_live_values(void)
+{
+    pn_kv *kv;
+    pn_coll *coll;
+    pn_cell old;
+    CHECK_EQ_INT(pn_kv_new(&pn_alloc_system, &host, &kv), PN_OK);
+    CHECK_EQ_INT(pn_kv_collection(kv, PN_BYTES("a"), &coll), PN_OK);
+    CHECK_EQ_INT(pn_coll_put(coll, PN_BYTES("k"), NULL, live_cell(PN_BYTES("1")), &old), PN_OK);
+    check_commit(kv, true, "store s 1 reset\ntable a 1 emptied\nput k = 1\n");
+    check_commit(kv, true, "");
+    set_text(pn_coll_get(coll, PN_BYTES("k"))->live, PN_BYTES("2"));
+    check_commit(kv, false, "store s 1\ntable a 1 keeps\nput k = 2\n");
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = 2\n");
+    check_commit(kv, true, "");
+    /* it was changed unseen, and then it was text again */
+    pn_cell *cell = pn_coll_get(coll, PN_BYTES("k"));
+    set_text(cell->live, PN_BYTES("3"));
+    world w = {.alloc = &pn_alloc_system};
+    CHECK_EQ_INT(back_to_text(&w, cell), PN_OK);
+    check_commit(kv, false, "store s 1\ntable a 1 keeps\nput k = 3\n");
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = 3\n");
+    check_commit(kv, true, "");
+    /* a ref_doc_info whose metadata is live */
+    CHECK_EQ_INT(put_text(kv, "a", "k", "{\"node_ids\": [\"a\"], \"metadata\": {}}"), PN_OK);
+    pn_refdoc *r;
+    CHECK_EQ_INT(pn_doc_refdoc(coll, PN_BYTES("k"), &pn_alloc_system, &r), PN_OK);
+    CHECK_EQ_INT(promote(&w, coll, pn_coll_get(coll, PN_BYTES("k")), &r->metadata), PN_OK);
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = {\"node_ids\": [\"a\"], \"metadata\": {}}\n");
+    check_commit(kv, true, "");
+    set_text(r->metadata.live, PN_BYTES("{\"b\": 1}"));
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = {\"node_ids\": [\"a\"], \"metadata\": {\"b\": 1}}\n");
+    remove_key(kv, "a", "k");
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nremove k\n");
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(objects, 0);
+}
+
+static void test_kv_pack_writes_changes_of_structs(void)
+{
+    pn_kv *kv;
+    world w = {.alloc = &pn_alloc_system};
+    CHECK_EQ_INT(pn_kv_new(&pn_alloc_system, &host, &kv), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "a", "k", "{\"__type__\": \"list\", \"__data__\": \"{\\\"id\\\": \\\"a rather long one, and longer\\\", "
+                                        "\\\"nodes\\\": [\\\"a\\\", \\\"b\\\"]}\"}"), PN_OK);
+    pn_coll *coll = pn_kv_find(kv, PN_BYTES("a"));
+    pn_cell *cell = pn_coll_get(coll, PN_BYTES("k"));
+    CHECK_EQ_INT(as_struct(&w, cell), PN_OK);
+    check_commit(kv, true, "store s 1 reset\ntable a 1 emptied\nput k = struct\n");
+    pn_coll_touch(coll, cell);
+    check_commit(kv, true, ""); /* touched, and yet the same */
+    CHECK_EQ_INT(pn_column_push(&cell->structure->columns[1], PN_BYTES("\"c\""), NULL, 0), PN_OK);
+    pn_coll_touch(coll, cell);
+    check_commit(kv, false, "store s 1\ntable a 1 keeps\nput k = change\n");
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = change\n");
+    CHECK_EQ_INT(promote(&w, coll, cell, cell), PN_OK);
+    check_commit(kv, true, "store s 1\ntable a 1 keeps\nput k = {\"__type__\": \"list\", \"__data__\": \"{\\\"id\\\": \\\"a rather "
+                           "long one, and longer\\\", \\\"nodes\\\": [\\\"a\\\", \\\"b\\\", \\\"c\\\"]}\"}\n");
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(objects, 0);
+}
+
+/* What a document store does to infos where they are is told. */
+static void test_kv_pack_hears_of_deleted_nodes(void)
+{
+    pn_kv *kv;
+    pn_cell_bin bin;
+    bool existed;
+    pn_doc_names names = {PN_BYTES("nodes"), PN_BYTES("metadata"), PN_BYTES("refs")};
+    pn_cell_bin_init(&bin, &pn_alloc_system);
+    CHECK_EQ_INT(pn_kv_new(&pn_alloc_system, &host, &kv), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "nodes", "n", "{}"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "nodes", "m", "{}"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "metadata", "n", "{\"ref_doc_id\": \"d\"}"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "metadata", "m", "{\"ref_doc_id\": \"d\"}"), PN_OK);
+    CHECK_EQ_INT(put_text(kv, "refs", "d", "{\"node_ids\": [\"n\", \"m\"], \"metadata\": {}}"), PN_OK);
+    check_commit(kv, true, "store s 1 reset\ntable nodes 1 emptied\nput n = {}\nput m = {}\ntable metadata 1 emptied\n"
+                           "put n = {\"ref_doc_id\": \"d\"}\nput m = {\"ref_doc_id\": \"d\"}\ntable refs 1 emptied\n"
+                           "put d = {\"node_ids\": [\"n\", \"m\"], \"metadata\": {}}\n");
+    CHECK_EQ_INT(pn_doc_delete(kv, &names, PN_BYTES("n"), &bin, &existed), PN_OK);
+    check_commit(kv, true, "store s 1\ntable nodes 1 keeps\nremove n\ntable metadata 1 keeps\nremove n\n"
+                           "table refs 1 keeps\nput d = {\"node_ids\": [\"m\"], \"metadata\": {}}\n");
+    CHECK_EQ_INT(pn_doc_delete(kv, &names, PN_BYTES("m"), &bin, &existed), PN_OK);
+    check_commit(kv, true, "store s 1\ntable nodes 1 keeps\nremove m\ntable metadata 1 keeps\nremove m\n"
+                           "table refs 1 keeps\nremove d\n");
+    pn_cell_bin_empty(&bin, &host);
+    pn_kv_unref(kv);
+}
+
+/* ---- damage ---- */
+
+typedef pn_status (*maker)(pn_segment_writer *w);
+
+static pn_segment *segment_by(maker make, size_t flip)
+{
+    pn_segment_writer *w;
+    pn_buf file;
+    pn_blob *blob = NULL;
+    pn_segment *s = NULL;
+    uint64_t size;
+    uint32_t crc;
+    pn_error err = {0};
+    pn_buf_init(&file, &pn_alloc_system);
+    CHECK_EQ_INT(pn_segment_writer_new(&pn_alloc_system, segment_sink, &file, &w), PN_OK);
+    CHECK_EQ_INT(make(w), PN_OK);
+    CHECK_EQ_INT(pn_segment_finish(w, &size, &crc), PN_OK);
+    pn_segment_writer_free(w);
+    if (flip) file.data[flip] ^= 1;
+    CHECK_EQ_INT(pn_blob_take(&file, &blob), PN_OK);
+    CHECK_EQ_INT(pn_segment_open(&pn_alloc_system, blob, &s, &err), PN_OK);
+    pn_blob_unref(blob);
+    return s;
+}
+
+static pn_status begin(pn_segment_writer *w)
+{
+    PN_TRY(pn_segment_begin_store(w, PN_BYTES("s"), PN_STORE_COLLECTIONS, false));
+    return pn_segment_begin_table(w, PN_BYTES("a"), PN_TABLE_VALUES, PN_TABLE_KEEPS);
+}
+
+static pn_status put_k(pn_segment_writer *w, pn_entry_op op)
+{
+    return pn_segment_put_value(w, op, PN_BYTES("k"), PN_FORM_JSON, PN_BYTES("\"value\""));
+}
+
+static pn_status one_value(pn_segment_writer *w)
+{
+    PN_TRY(begin(w));
+    return put_k(w, PN_ENTRY_PUT);
+}
+
+static pn_status twice_put(pn_segment_writer *w)
+{
+    PN_TRY(one_value(w));
+    return put_k(w, PN_ENTRY_PUT);
+}
+
+static pn_status twice_fresh(pn_segment_writer *w)
+{
+    PN_TRY(one_value(w));
+    return put_k(w, PN_ENTRY_FRESH);
+}
+
+static pn_status put_removed(pn_segment_writer *w)
+{
+    PN_TRY(one_value(w));
+    return pn_segment_remove(w, PN_BYTES("k"));
+}
+
+static pn_status removed_put(pn_segment_writer *w)
+{
+    PN_TRY(begin(w));
+    PN_TRY(pn_segment_remove(w, PN_BYTES("k")));
+    return put_k(w, PN_ENTRY_FRESH);
+}
+
+static pn_status removed_twice(pn_segment_writer *w)
+{
+    PN_TRY(begin(w));
+    PN_TRY(pn_segment_remove(w, PN_BYTES("k")));
+    return pn_segment_remove(w, PN_BYTES("k"));
+}
+
+static const uint8_t *struct_bytes(bool change, size_t *len)
+{
+    static uint8_t bytes[2][256];
+    static size_t lens[2];
+    uint8_t one[4] = {3, 0, 0, 0};
+    pn_rows_piece pieces[2] = {{.keeps = true, .count = 1}, {.count = 1, .lens = one, .text = PN_BYTES("\"x\"")}};
+    pn_rows r = {.alloc = &pn_alloc_system, .change = change, .type = PN_BYTES("t"), .count = 1};
+    r.columns[0] = (pn_rows_column){PN_BYTES("f"), PN_COLUMN_LIST, change, 1 + change, change ? pieces : pieces + 1,
+                                    1 + (size_t)change};
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    CHECK_EQ_INT(pn_rows_write(&r, &out), PN_OK);
+    lens[change] = out.len;
+    memcpy(bytes[change], out.data, out.len);
+    pn_buf_clear(&out);
+    *len = lens[change];
+    return bytes[change];
+}
+
+static pn_status put_form(pn_segment_writer *w, pn_value_form form)
+{
+    size_t len;
+    const uint8_t *p = struct_bytes(form == PN_FORM_CHANGE, &len);
+    return pn_segment_put_value(w, PN_ENTRY_PUT, PN_BYTES("k"), form, (pn_bytes){p, len});
+}
+
+static pn_status a_struct(pn_segment_writer *w)
+{
+    PN_TRY(begin(w));
+    return put_form(w, PN_FORM_STRUCT);
+}
+
+static pn_status a_change(pn_segment_writer *w)
+{
+    PN_TRY(begin(w));
+    return put_form(w, PN_FORM_CHANGE);
+}
+
+static pn_status struct_changed(pn_segment_writer *w)
+{
+    PN_TRY(a_struct(w));
+    return put_form(w, PN_FORM_CHANGE);
+}
+
+static pn_status changed_twice(pn_segment_writer *w)
+{
+    PN_TRY(a_change(w));
+    return put_form(w, PN_FORM_CHANGE);
+}
+
+static pn_status changed_removed(pn_segment_writer *w)
+{
+    PN_TRY(a_change(w));
+    return pn_segment_remove(w, PN_BYTES("k"));
+}
+
+static pn_status text_store(pn_segment_writer *w)
+{
+    PN_TRY(pn_segment_begin_store(w, PN_BYTES("s"), PN_STORE_TEXT, false));
+    PN_TRY(pn_segment_begin_table(w, (pn_bytes){NULL, 0}, PN_TABLE_VALUES, PN_TABLE_KEEPS));
+    return pn_segment_put_value(w, PN_ENTRY_PUT, (pn_bytes){NULL, 0}, PN_FORM_JSON, PN_BYTES("{}"));
+}
+
+static pn_status unpack_two(pn_segment *const *segments, size_t n, pn_kv **out, size_t *bad, pn_error *err)
+{
+    CHECK_EQ_INT(pn_kv_new(&pn_alloc_system, &host, out), PN_OK);
+    return pn_kv_unpack(*out, PN_BYTES("s"), segments, n, bad, err);
+}
+
+static void test_kv_unpack_refuses_what_is_wrong(void)
+{
+    static const struct {
+        maker first, second;
+        bool ok;
+    } cases[] = {
+        {one_value, one_value, true},       {one_value, removed_put, false}, {one_value, removed_twice, false},
+        {one_value, twice_put, false},      {one_value, twice_fresh, false}, {one_value, put_removed, false},
+        {a_struct, a_change, true},         {one_value, a_change, false},    {text_store, a_change, false},
+        {a_struct, changed_twice, false},   {a_struct, struct_changed, false},
+        {a_struct, changed_removed, false}, {a_struct, one_value, true},     {one_value, text_store, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pn_segment *s[2] = {segment_by(cases[i].first, 0), segment_by(cases[i].second, 0)};
+        pn_kv *kv;
+        size_t bad = 9;
+        pn_error err = {0};
+        pn_status got = unpack_two(s, 2, &kv, &bad, &err);
+        CHECK_EQ_INT(got, cases[i].ok ? PN_OK : PN_ERR_CORRUPT);
+        if (!cases[i].ok) CHECK_EQ_INT(bad, cases[i].first == text_store ? 0 : 1);
+        CHECK_EQ_INT(err.what != NULL, !cases[i].ok);
+        CHECK(cases[i].ok || err.offset >= 64);
+        pn_kv_unref(kv);
+        /* the same in one segment alone */
+        got = unpack_two(s + 1, 1, &kv, &bad, &err);
+        bool fine = cases[i].second == one_value;
+        CHECK_EQ_INT(got, fine ? PN_OK : PN_ERR_CORRUPT);
+        pn_kv_unref(kv);
+        pn_segment_close(s[0]);
+        pn_segment_close(s[1]);
+    }
+}
+
+/* A struct that is put anew has no part in what changed before it. */
+static void test_kv_unpack_applies_changes_to_the_last_struct(void)
+{
+    static const char *const want[] = {"\"x\"", "\"x\", \"x\"", "\"x\"", "\"x\", \"x\""};
+    pn_segment *s[4] = {segment_by(a_struct, 0), segment_by(a_change, 0), segment_by(a_struct, 0), segment_by(a_change, 0)};
+    for (size_t n = 1; n <= 4; n++) {
+        pn_kv *kv;
+        size_t bad;
+        pn_error err = {0};
+        CHECK_EQ_INT(unpack_two(s, n, &kv, &bad, &err), PN_OK);
+        const pn_cell *cell = pn_coll_get(pn_kv_find(kv, PN_BYTES("a")), PN_BYTES("k"));
+        CHECK(cell->kind == PN_CELL_STRUCT && cell->tag == 0);
+        if (cell->kind == PN_CELL_STRUCT)
+            CHECK(pn_bytes_equal(pn_buf_view(&cell->structure->columns[0].text), segment_text(want[n - 1])));
+        pn_kv_unref(kv);
+    }
+    for (int i = 0; i < 4; i++) pn_segment_close(s[i]);
+}
+
+/* A damaged value is found when it is first used, a damaged struct at once. */
+static void test_kv_unpack_finds_damage(void)
+{
+    pn_segment *whole = segment_by(one_value, 0);
+    pn_segment_entry e = {0};
+    CHECK(pn_segment_next(&whole->stores[0].tables[0], &e));
+    size_t at = (size_t)(e.value.ptr - pn_blob_view(whole->blob).ptr);
+    pn_segment *broken = segment_by(one_value, at + 3);
+    pn_kv *kv;
+    size_t bad;
+    pn_error err = {0};
+    CHECK_EQ_INT(unpack_two(&broken, 1, &kv, &bad, &err), PN_OK);
+    pn_cell *cell = pn_coll_get(pn_kv_find(kv, PN_BYTES("a")), PN_BYTES("k"));
+    pn_buf out;
+    pn_buf_init(&out, &pn_alloc_system);
+    CHECK_EQ_INT(json_of(kv, &out), PN_ERR_CORRUPT);
+    pn_buf_clear(&out);
+    CHECK_EQ_INT(pn_cell_settle(cell, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_INT(err.offset, at);
+    CHECK(err.what != NULL && cell->kind == PN_CELL_PACKED);
+    /* not carried into another file either */
+    pn_batch *b;
+    pn_segment *made = NULL;
+    world w = {.alloc = &pn_alloc_system};
+    CHECK_EQ_INT(pn_batch_new(&pn_alloc_system, &host, &b), PN_OK);
+    CHECK_EQ_INT(pn_kv_gather(kv, PN_BYTES("s"), true, b), PN_OK);
+    CHECK_EQ_INT(write_segment(&w, b, &made), PN_ERR_CORRUPT);
+    pn_kv_give_back(kv);
+    pn_batch_free(b);
+    pn_kv_unref(kv);
+    pn_segment_close(whole);
+    pn_segment_close(broken);
+
+    pn_segment *fine = segment_by(a_struct, 0);
+    e = (pn_segment_entry){0};
+    CHECK(pn_segment_next(&fine->stores[0].tables[0], &e));
+    at = (size_t)(e.value.ptr - pn_blob_view(fine->blob).ptr);
+    broken = segment_by(a_struct, at + 3);
+    CHECK_EQ_INT(unpack_two(&broken, 1, &kv, &bad, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_INT(err.offset, at);
+    CHECK_EQ_INT(bad, 0);
+    pn_kv_unref(kv);
+    pn_segment_close(fine);
+    pn_segment_close(broken);
+}
+
+/* What an older segment says of a store that a newer one makes anew does not count. */
+static pn_status anew(pn_segment_writer *w)
+{
+    PN_TRY(pn_segment_begin_store(w, PN_BYTES("s"), PN_STORE_COLLECTIONS, true));
+    PN_TRY(pn_segment_begin_table(w, PN_BYTES("b"), PN_TABLE_VALUES, PN_TABLE_KEEPS));
+    return put_k(w, PN_ENTRY_PUT);
+}
+
+static pn_status another_store(pn_segment_writer *w)
+{
+    PN_TRY(pn_segment_begin_store(w, PN_BYTES("t"), PN_STORE_COLLECTIONS, true));
+    PN_TRY(pn_segment_begin_table(w, PN_BYTES("b"), PN_TABLE_VALUES, PN_TABLE_DROPPED));
+    return PN_OK;
+}
+
+static void test_kv_unpack_begins_where_the_store_was_made_anew(void)
+{
+    pn_segment *s[4] = {segment_by(text_store, 0), segment_by(anew, 0), segment_by(one_value, 0), segment_by(another_store, 0)};
+    pn_kv *kv;
+    pn_buf json;
+    size_t bad;
+    pn_error err = {0};
+    pn_buf_init(&json, &pn_alloc_system);
+    CHECK_EQ_INT(unpack_two(s, 4, &kv, &bad, &err), PN_OK);
+    CHECK_EQ_INT(json_of(kv, &json), PN_OK);
+    CHECK(pn_bytes_equal(pn_buf_view(&json), PN_BYTES("{\"b\": {\"k\": \"value\"}, \"a\": {\"k\": \"value\"}}")));
+    check_commit(kv, true, ""); /* it is tracked */
+    CHECK_EQ_INT(pn_kv_unpack(kv, PN_BYTES("s"), s, 4, &bad, &err), PN_ERR_INVALID); /* not empty */
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(unpack_two(s + 3, 1, &kv, &bad, &err), PN_OK);
+    CHECK_EQ_INT(pn_omap_len(&kv->colls), 0);
+    pn_kv_unref(kv);
+    pn_buf_clear(&json);
+    for (int i = 0; i < 4; i++) pn_segment_close(s[i]);
+}
+
+int main(void)
+{
+    RUN(test_kv_pack_follows_every_life);
+    RUN(test_kv_pack_survives_oom);
+    RUN(test_kv_pack_writes_what_changed);
+    RUN(test_kv_pack_watches_live_values);
+    RUN(test_kv_pack_writes_changes_of_structs);
+    RUN(test_kv_pack_hears_of_deleted_nodes);
+    RUN(test_kv_unpack_refuses_what_is_wrong);
+    RUN(test_kv_unpack_applies_changes_to_the_last_struct);
+    RUN(test_kv_unpack_finds_damage);
+    RUN(test_kv_unpack_begins_where_the_store_was_made_anew);
+    return check_summary();
+}
