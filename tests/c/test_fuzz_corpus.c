@@ -21,6 +21,9 @@
 #define LLVMFuzzerTestOneInput fuzz_rows
 #include "../fuzz/fuzz_rows.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_segment
+#include "../fuzz/fuzz_segment.c"
+#undef LLVMFuzzerTestOneInput
 
 static void replay_file(const char *path, int (*target)(const uint8_t *, size_t))
 {
@@ -59,6 +62,7 @@ static void test_fuzz_manifest_corpus(void) { replay("manifest", fuzz_manifest);
 static void test_fuzz_mpack_corpus(void) { replay("mpack", fuzz_mpack); }
 static void test_fuzz_number_corpus(void) { replay("number", fuzz_number); }
 static void test_fuzz_rows_corpus(void) { replay("rows", fuzz_rows); }
+static void test_fuzz_segment_corpus(void) { replay("segment", fuzz_segment); }
 
 int main(void)
 {
@@ -67,5 +71,6 @@ int main(void)
     RUN(test_fuzz_mpack_corpus);
     RUN(test_fuzz_number_corpus);
     RUN(test_fuzz_rows_corpus);
+    RUN(test_fuzz_segment_corpus);
     return check_summary();
 }

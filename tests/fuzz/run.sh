@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes one target with libFuzzer for a while: sh tests/fuzz/run.sh json|mpack|number|rows|manifest [SECONDS]
+# Fuzzes one target with libFuzzer for a while: sh tests/fuzz/run.sh json|mpack|number|rows|manifest|segment [SECONDS]
 # Needs clang and its run-time (Debian: clang-14 libclang-rt-14-dev). New inputs go to
 # build/fuzz/TARGET; a crashing one is left there as crash-*: fix it, then add it to
 # tests/fuzz/corpus/TARGET, which tests/c/test_fuzz_corpus.c replays without libFuzzer.
