@@ -1,5 +1,11 @@
 /* pack.h: a directory whose stores are a manifest and segments (FORMAT.md, "The pack").
  *
+ *   pack_open.c    reading: the manifest, then the segments of one generation
+ *   pack_commit.c  a commit
+ *   pack_upkeep.c  rollback, compact, retire
+ *   pack_verify.c  looking for damage
+ *   pack_dir.h     what those do under the lock; pack_plan.h: when to merge and drop
+ *
  *   open      no lock, no writing: the manifest, then the segments of one generation,
  *             mapped. The pack holds them for as long as it lives, whatever commits do.
  *   commit    one at a time (flock on the directory): checks that the stores to be
@@ -68,7 +74,8 @@ typedef struct pn_pack_write {
     size_t base_count;
     uint32_t keep;  /* generations; 0: as the directory has it, 3 for a new one */
     int64_t time;   /* ns since 1970 */
-    unsigned patience; /* milliseconds to wait for another writer */
+    unsigned patience; /* milliseconds, roughly, to wait for another writer */
+    const char *note;  /* who writes: one line of text for other writers' messages, or NULL */
     const pn_manifest_foreign *foreign; /* replaces the current list */
     size_t foreign_count;
     const pn_manifest_json *json;       /* likewise */
@@ -82,30 +89,51 @@ typedef struct pn_pack_result {
     bool wrote;          /* false: nothing had changed and no generation was made */
 } pn_pack_result;
 
-/* Makes the directory when missing. OK, or nothing changed and: CONFLICT (err.path is
- * the store's name), LOCKED (err.base.what begins the reason, err.path is the writer's note), IO, CORRUPT,
- * VERSION, NOMEM, whatever emit returned. UNKNOWN_OUTCOME: the manifest was replaced but
- * the directory could not be synced. A generation is made when a store was emitted with
- * any entry, table or reset, or foreign differs, or there was none. */
+/* Makes the directory when missing. OK, or nothing changed and:
+ *
+ *   CONFLICT   err.path is the store's name
+ *   LOCKED     err.base.what begins the reason, err.path is the writer's note: its first
+ *              line, or empty when it left none
+ *   INVALID    err.path is the name of a store that was emitted without base or reset, as
+ *              another kind than its base, or under a name that is no text; or keep is
+ *              out of range
+ *   IO, CORRUPT, VERSION, NOMEM, whatever emit returned
+ *
+ * UNKNOWN_OUTCOME: the manifest was replaced but the directory could not be synced. As a
+ * rule the new generation is what readers see from now on; the next commit makes it sure.
+ *
+ * A generation is made when a store was emitted with any entry, table or reset, or foreign
+ * differs, or there was none. The first one of a directory draws the pack's id, and so does
+ * the first after the pack was retired.
+ *
+ * Where the directory cannot be locked (ENOLCK), commits do not exclude each other, and
+ * nothing is ever swept: another's commit may be about to refer to it. */
 pn_status pn_pack_commit(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, const pn_pack_write *write,
                          pn_pack_result *result, pn_file_error *err);
 
-/* A new generation that is an earlier one again. NOT_FOUND when it is not kept. */
+/* A new generation that is an earlier one again, whose segments must be there and whole
+ * (as far as opening checks). Stores that differ count as changed by it, so that writers
+ * who build on what is rolled back get CONFLICT. Nothing is dropped early, so that it can
+ * itself be rolled back. NOT_FOUND when the generation is not kept, or there is no pack. */
 pn_status pn_pack_rollback(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, uint64_t generation, int64_t time,
-                           unsigned patience, pn_pack_result *result, pn_file_error *err);
+                           unsigned patience, const char *note, pn_pack_result *result, pn_file_error *err);
 
 /* Merges all segments of the current generation into one, which keeps its number (so no
  * writer's base moves), and forgets all but the last `keep` generations (0: keeps them
- * all). Sweeps. */
+ * all; what the pack keeps from then on is not changed). Sweeps. NOT_FOUND without a pack. */
 pn_status pn_pack_compact(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, uint32_t keep, unsigned patience,
-                          pn_pack_result *result, pn_file_error *err);
+                          const char *note, pn_pack_result *result, pn_file_error *err);
 
-/* Removes the pack's files: a manifest without generations must be there already (it is
- * committed together with the JSON files that take over, under its name by pn_commit_files). */
-pn_status pn_pack_retire(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, unsigned patience, pn_file_error *err);
+/* Removes the pack's files, the manifest last: one without generations must be there (it
+ * is committed together with the JSON files that take over, under its name by
+ * pn_commit_files), else INVALID. No manifest at all is fine. After a failure the same call
+ * can be made again. Where there are no locks nothing is removed. */
+pn_status pn_pack_retire(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, unsigned patience,
+                         const char *note, pn_file_error *err);
 
-/* Checks every byte of every generation. Each finding is told; false ends it. Returns OK
- * when all could be looked at, however much was found wrong. */
+/* Checks every byte of every generation, and that its segments can be applied in turn.
+ * Each finding is told; false ends it. Returns OK when all could be looked at, however much
+ * was found wrong. NOT_FOUND: no pack. IO, VERSION: what could not be looked at. */
 typedef bool (*pn_pack_finding)(void *ctx, const char *path, uint64_t offset, const char *what);
 pn_status pn_pack_verify(const pn_vfs *vfs, const pn_alloc *alloc, const char *dir, pn_pack_finding each, void *ctx,
                          pn_file_error *err);

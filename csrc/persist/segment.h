@@ -123,6 +123,9 @@ typedef struct pn_segment {
  * as the offset. That a key occurs once in a table is not looked at: who fills a map with
  * the keys sees it, and pn_segment_check does. */
 pn_status pn_segment_open(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err);
+/* The same, but only the ends and the stores are read: no tables, and none of their columns
+ * are touched. O(bytes of the index). */
+pn_status pn_segment_peek(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err);
 void pn_segment_close(pn_segment *s); /* NULL is fine */
 const pn_segment_store *pn_segment_find(const pn_segment *s, pn_bytes name); /* or NULL */
 

@@ -16,6 +16,7 @@ enum { STORE_LEAST = 5, TABLE_LEAST = 17, RUN_LEAST = 8 };
 typedef struct opening {
     pn_segment *s;
     pn_bytes file;
+    bool stores_only;
     pn_mpack_pull r;   /* its error is the opening's */
 } opening;
 
@@ -379,6 +380,7 @@ static pn_status read_store(opening *o, pn_segment_store *store, pn_omap *names)
     if (kind < PN_STORE_COLLECTIONS) return pn_mpack_pull_refuse(&o->r, "a number out of range");
     store->kind = (uint8_t)kind;
     PN_TRY(pn_mpack_pull_bool(&o->r, &store->reset));
+    if (o->stores_only) return pn_mpack_pull_skip(&o->r, n - 3);
     pn_omap_init(&table_names, o->s->alloc, 1);
     pn_status s = read_tables(o, store, &table_names);
     pn_omap_clear(&table_names);
@@ -412,13 +414,13 @@ static pn_status read_index(opening *o)
 
 /* ---- the whole ---- */
 
-pn_status pn_segment_open(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err)
+static pn_status open_segment(const pn_alloc *alloc, pn_blob *blob, bool stores_only, pn_segment **out, pn_error *err)
 {
     pn_segment *s = pn_alloc_zero(alloc, 1, sizeof *s);
     if (s == NULL) return pn_fail(err, PN_ERR_NOMEM, 0, pn_status_text(PN_ERR_NOMEM));
     s->alloc = alloc;
     s->blob = pn_blob_ref(blob);
-    opening o = {.s = s, .file = pn_blob_view(blob)};
+    opening o = {.s = s, .file = pn_blob_view(blob), .stores_only = stores_only};
     pn_status status = check_ends(&o);
     if (status == PN_OK) status = read_index(&o);
     if (status != PN_OK) {
@@ -428,6 +430,16 @@ pn_status pn_segment_open(const pn_alloc *alloc, pn_blob *blob, pn_segment **out
     }
     *out = s;
     return PN_OK;
+}
+
+pn_status pn_segment_open(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err)
+{
+    return open_segment(alloc, blob, false, out, err);
+}
+
+pn_status pn_segment_peek(const pn_alloc *alloc, pn_blob *blob, pn_segment **out, pn_error *err)
+{
+    return open_segment(alloc, blob, true, out, err);
 }
 
 static void close_store(const pn_alloc *alloc, pn_segment_store *store)
