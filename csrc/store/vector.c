@@ -432,6 +432,7 @@ static bool hint_holds(const pn_vec *v, uint32_t hint, pn_bytes name)
 
 pn_status pn_vec_put_ref_hinted(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref, pn_blob *ref_owner, uint32_t *hint)
 {
+    assert(owner != NULL && ref_owner != NULL);
     if (!hint_holds(v, *hint, ref)) PN_TRY(intern_in(v, ref, ref_owner, hint));
     pn_status s = put_ref_owned(v, id, owner, *hint);
     if (s == PN_OK) v->changes++;

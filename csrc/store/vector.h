@@ -34,6 +34,7 @@
 #ifndef PN_STORE_VECTOR_H
 #define PN_STORE_VECTOR_H
 
+#include "persist/segment.h"
 #include "store/changes.h"
 
 struct pn_live_note; /* batch.h */
@@ -64,11 +65,10 @@ typedef struct pn_vec_block {
     size_t used, cap;
 } pn_vec_block;
 
-/* Bytes of a blob that hold rows which nobody has looked at. */
+/* Rows of a pack that nobody has looked at. */
 typedef struct pn_vec_unchecked {
     pn_blob *blob;
-    pn_bytes bytes;
-    uint32_t crc;
+    pn_segment_run run;
 } pn_vec_unchecked;
 
 
@@ -135,7 +135,8 @@ void pn_vec_unpin(pn_vec *v);
 /* Source ids. */
 pn_status pn_vec_put_ref(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref);
 /* The same where many ids have the same few sources. *hint: what the call before for the
- * same ref left there, or PN_VEC_NO_HINT; ref_owner: the blob that ref lies in. */
+ * same ref left there, or PN_VEC_NO_HINT. owner and ref_owner are the blobs that id and ref
+ * lie in, never NULL. */
 #define PN_VEC_NO_HINT UINT32_MAX
 pn_status pn_vec_put_ref_hinted(pn_vec *v, pn_bytes id, pn_blob *owner, pn_bytes ref, pn_blob *ref_owner, uint32_t *hint);
 pn_status pn_vec_reserve_refs(pn_vec *v, size_t n); /* room for n in all */

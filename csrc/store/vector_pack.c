@@ -1,6 +1,5 @@
 #include "store/vector_pack.h"
 
-#include "base/crc32c.h"
 #include "codec/mpack.h"
 
 #include <assert.h>
@@ -157,7 +156,6 @@ void pn_vec_give_back(pn_vec *v)
 {
     for (int map = 0; map < PN_VEC_MAPS; map++) pn_changes_give_back(&v->noted[map], &v->taken[map]);
     end_gather(v, false);
-    if (!v->noted[PN_VEC_ROWS].on) pn_vec_untrack(v);
 }
 
 /* ---- in ---- */
@@ -182,8 +180,7 @@ static bool is_wide(const pn_segment_run *run) { return run->encoding == PN_ROW_
 
 static pn_status check_later(pn_vec *v, pn_blob *blob, const pn_segment_run *run)
 {
-    pn_vec_unchecked u = {blob, {run->data, run->rows * run->row_size}, run->crc};
-    if (u.bytes.len == 0) return PN_OK;
+    pn_vec_unchecked u = {blob, *run};
     PN_TRY(pn_buf_append(&v->unchecked_rows, &u, sizeof u));
     (void)pn_blob_ref(blob);
     return PN_OK;
@@ -359,12 +356,12 @@ static pn_status refuse(pn_blob *blob, const uint8_t *at, const pn_error *why, c
 
 pn_status pn_vec_settle_rows(pn_vec *v, const char **file, pn_error *err)
 {
-    static const pn_error why = {.what = "the checksum of vectors is wrong"};
     pn_buf *list = &v->unchecked_rows;
     while (list->len != 0) {
         pn_vec_unchecked u;
+        pn_error why = {0};
         memcpy(&u, list->data + list->len - sizeof u, sizeof u);
-        if (pn_crc32c(0, u.bytes) != u.crc) return refuse(u.blob, u.bytes.ptr, &why, file, err);
+        if (pn_segment_check_run(&u.run, &why) != PN_OK) return refuse(u.blob, u.run.data, &why, file, err);
         list->len -= sizeof u;
         pn_blob_unref(u.blob);
     }

@@ -344,6 +344,31 @@ static void test_changes_survive_every_failed_allocation(void)
     EACH_ALLOCATION_FAILED(f, s, s = change_things(&f.alloc));
 }
 
+/* A source that was made for an id which could not be put is gone again. */
+static pn_status put_hinted(const pn_alloc *alloc)
+{
+    pn_vec v;
+    uint32_t hint = PN_VEC_NO_HINT;
+    pn_blob *blob = NULL;
+    pn_vec_init(&v, alloc);
+    pn_status s = pn_blob_copy(alloc, "abcdefghijklmnopqrstuvwxyz012345", 32, &blob);
+    for (size_t i = 0; i < 29 && s == PN_OK; i++) {
+        const uint8_t *ids = pn_blob_view(blob).ptr;
+        s = pn_vec_put_ref_hinted(&v, (pn_bytes){ids + i, 1}, blob, (pn_bytes){ids + 29, 3}, blob, &hint);
+        CHECK(pn_vec_consistent(&v));
+    }
+    if (s == PN_OK) CHECK_EQ_INT(pn_omap_len(&v.names), 1);
+    pn_blob_unref(blob);
+    pn_vec_clear(&v);
+    return s;
+}
+
+static void test_sources_by_hint_survive_every_failed_allocation(void)
+{
+    pn_status s;
+    EACH_ALLOCATION_FAILED(f, s, s = put_hinted(&f.alloc));
+}
+
 int main(void)
 {
     RUN(test_rows_keep_every_bit);
@@ -362,5 +387,6 @@ int main(void)
     RUN(test_live_texts_are_put_in_their_places);
     RUN(test_loading_survives_every_failed_allocation);
     RUN(test_changes_survive_every_failed_allocation);
+    RUN(test_sources_by_hint_survive_every_failed_allocation);
     return check_summary();
 }

@@ -588,10 +588,20 @@ static void test_rows_that_are_not_aligned_are_copied(void)
 {
     pack p = {.alloc = &pn_alloc_system};
     pn_vec v;
+    double values[3] = {1, 2, 3};
     open_filled(&p, &v, 50, 8);
     CHECK(!row_of(&v, "id-7")->borrowed && (uintptr_t)row_of(&v, "id-7")->data % 64 == 0);
     CHECK_EQ_INT(settle(&v), PN_OK);
     CHECK(((const float *)row_of(&v, "id-7")->data)[0] == 7);
+    CHECK_EQ_INT(pn_vec_put_row(&v, text("id-8"), NULL, values, 3), PN_OK);
+    CHECK_EQ_INT(commit(&p, &v, false, 0), PN_OK);
+    close_table(&v);
+    CHECK_EQ_INT(open_table(&p, &v), PN_OK);
+    const pn_vec_band *band = pn_vec_band_of(&v, row_of(&v, "id-8"));
+    CHECK(row_of(&v, "id-8")->borrowed && !row_of(&v, "id-7")->borrowed);
+    CHECK_EQ_INT(pn_vec_put_row(&v, text("new"), NULL, values, 3), PN_OK);
+    CHECK_EQ_INT(pn_vec_put_row(&v, text("newer"), NULL, values, 3), PN_OK);
+    CHECK_EQ_INT(band->block_count, 2); /* the block of its own has room */
     close_table(&v);
     close_pack(&p);
 }
@@ -628,12 +638,15 @@ static void test_nothing_is_read_before_it_is_settled(void)
     pn_vec v;
     pn_bytes json;
     pn_buf out;
+    const char *file;
     pn_buf_init(&out, &pn_alloc_system);
     open_filled(&p, &v, 3, 0);
     CHECK_EQ_INT(pn_vec_text(&v, pn_omap_get(&v.metas, text("id-1")), &json), PN_ERR_INVALID);
     CHECK_EQ_INT(save(&v, &out), PN_ERR_INVALID);
+    CHECK_EQ_INT(pn_vec_settle_metas(&v, &file, NULL), PN_OK);
+    CHECK_EQ_INT(save(&v, &out), PN_ERR_INVALID);
     CHECK_EQ_INT(settle(&v), PN_OK);
-    CHECK_EQ_INT(v.unchecked_rows.len, 0);
+    CHECK(v.unchecked_rows.len == 0 && !v.unchecked_metas);
     CHECK_EQ_INT(pn_vec_text(&v, pn_omap_get(&v.metas, text("id-1")), &json), PN_OK);
     CHECK_EQ_INT(save(&v, &out), PN_OK);
     pn_buf_clear(&out);
@@ -728,6 +741,64 @@ static void test_segments_of_other_writers(void)
     add_by_hand(&p, emit_empty);
     check_json(&p, nothing);
     close_pack(&p);
+}
+
+/* Within a segment a source can vanish and its number be given to another only where a
+ * key occurs twice. The last of its entries counts, and no other key is mistaken. */
+static pn_status emit_refs(pn_segment_writer *w)
+{
+    static const char *const refs[] = {"b", "y", "b", "z", "d", "w", "c", "y",
+                                       "e", "v", "e", "u", "f", "v"};
+    PN_TRY(pn_segment_begin_store(w, STORE, PN_STORE_VECTORS, false));
+    PN_TRY(begin(w, "text_id_to_ref_doc_id", PN_TABLE_STRINGS, PN_TABLE_KEEPS));
+    for (size_t i = 0; i < sizeof refs / sizeof *refs; i += 2)
+        PN_TRY(pn_segment_put_string(w, PN_ENTRY_PUT, text(refs[i]), text(refs[i + 1])));
+    return PN_OK;
+}
+
+static void test_sources_that_come_and_go(void)
+{
+    pack p = {.alloc = &pn_alloc_system};
+    pn_vec v;
+    add_by_hand(&p, emit_foreign);
+    add_by_hand(&p, emit_refs);
+    CHECK_EQ_INT(open_table(&p, &v), PN_OK);
+    CHECK(pn_vec_consistent(&v));
+    static const char *const want[] = {"a", "doc", "b", "z", "d", "w", "c", "y", "e", "u", "f", "v"};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i += 2)
+        CHECK(pn_bytes_equal(pn_vec_ref_name(&v, pn_omap_get(&v.refs, text(want[i]))), text(want[i + 1])));
+    pn_vec_clear(&v);
+    close_pack(&p);
+}
+
+static pn_status emit_crc_0(pn_segment_writer *w)
+{
+    PN_TRY(pn_segment_begin_store(w, STORE, PN_STORE_VECTORS, true));
+    PN_TRY(begin(w, "metadata_dict", PN_TABLE_VALUES, PN_TABLE_KEEPS));
+    return pn_segment_put_value(w, PN_ENTRY_PUT, text("a"), PN_FORM_JSON, text("\"dicgdmg`b`\""));
+}
+
+static void test_text_with_a_checksum_of_0(void)
+{
+    pack p = {.alloc = &pn_alloc_system};
+    pn_buf file;
+    pn_vec v;
+    size_t bad = 99;
+    pn_error err = {0};
+    pn_buf_init(&file, &pn_alloc_system);
+    CHECK_EQ_INT(write_by_hand(emit_crc_0, &file), PN_OK);
+    CHECK_EQ_INT(add_file(&p, pn_buf_view(&file), 0), PN_OK);
+    check_json(&p, "{\"embedding_dict\": {}, \"text_id_to_ref_doc_id\": {}, \"metadata_dict\": {\"a\": \"dicgdmg`b`\"}}");
+    size_t at = (size_t)(p.segments[0]->stores[0].tables[0].values - pn_blob_view(p.segments[0]->blob).ptr);
+    close_pack(&p);
+    file.data[at + 1] ^= 1;
+    CHECK_EQ_INT(add_file(&p, pn_buf_view(&file), 0), PN_OK);
+    pn_vec_init(&v, &pn_alloc_system);
+    CHECK_EQ_INT(pn_vec_unpack(&v, STORE, p.segments, p.n, &bad, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_INT(err.offset, at);
+    pn_vec_clear(&v);
+    close_pack(&p);
+    pn_buf_clear(&file);
 }
 
 /* ---- what is wrong ---- */
@@ -850,6 +921,29 @@ static void check_damage(const pn_buf *file, size_t at, bool in_rows)
     close_pack(&p);
 }
 
+/* A copy of a pack looks at what nobody has looked at. */
+static void check_copy(const pn_buf *file, size_t at, uint8_t flip, pn_status want)
+{
+    pack p = {.alloc = &pn_alloc_system}, copy = {.alloc = &pn_alloc_system};
+    pn_vec v;
+    const char *name = NULL;
+    pn_batch *b = NULL;
+    pn_error err = {0};
+    file->data[at] ^= flip;
+    CHECK_EQ_INT(add_file(&p, pn_buf_view(file), 0), PN_OK);
+    file->data[at] ^= flip;
+    CHECK_EQ_INT(open_table(&p, &v), PN_OK);
+    CHECK_EQ_INT(pn_vec_settle_rows(&v, &name, &err), PN_OK);
+    CHECK_EQ_INT(gather(&v, true, &b), PN_OK);
+    CHECK_EQ_INT(write_batch(&copy, b, 0), want);
+    CHECK((pn_batch_damage(b, &err) != NULL) == (want == PN_ERR_CORRUPT));
+    pn_vec_give_back(&v);
+    pn_batch_free(b);
+    pn_vec_clear(&v);
+    close_pack(&p);
+    close_pack(&copy);
+}
+
 static void test_damage_is_found_before_use(void)
 {
     pack p = {.alloc = &pn_alloc_system};
@@ -863,6 +957,8 @@ static void test_damage_is_found_before_use(void)
     size_t rows = (size_t)(t[0].runs[0].data - bytes.ptr), metas = (size_t)(t[2].values - bytes.ptr);
     for (size_t i = 0; i < 10 * 64; i += 7) check_damage(&file, rows + i, true);
     for (size_t i = 0; i < t[2].values_size; i++) check_damage(&file, metas + i, false);
+    check_copy(&file, metas + 3, 1, PN_ERR_CORRUPT);
+    check_copy(&file, metas + 3, 0, PN_OK);
     pn_buf_clear(&file);
     close_table(&v);
     close_pack(&p);
@@ -943,6 +1039,8 @@ int main(void)
     RUN(test_borrowed_rows_are_never_written);
     RUN(test_nothing_is_read_before_it_is_settled);
     RUN(test_segments_of_other_writers);
+    RUN(test_sources_that_come_and_go);
+    RUN(test_text_with_a_checksum_of_0);
     RUN(test_what_unpacking_refuses);
     RUN(test_text_that_is_not_canonical_is_refused);
     RUN(test_damage_is_found_before_use);
