@@ -6,19 +6,22 @@
  * Writing is a stream: values and vector rows go to the sink as they come, so a
  * segment of any size needs memory only for its keys and a few numbers an entry.
  *
- *     pn_segment_writer_init(&w, alloc, sink, ctx)
- *     pn_segment_begin_store(&w, name, kind, reset)
- *         pn_segment_begin_table(&w, name, type, reset)
+ *     pn_segment_writer_new(alloc, sink, ctx, &w)
+ *     pn_segment_begin_store(w, name, kind, reset)
+ *         pn_segment_begin_table(w, name, type, reset)
  *             pn_segment_put_value / _put_row / _put_string / _remove ...
- *     pn_segment_finish(&w, ...)            also without any store
- *     pn_segment_writer_clear(&w)           on every way out
+ *     pn_segment_finish(w, ...)             also without any store
+ *     pn_segment_writer_free(w)             on every way out
  *
- * Reading checks everything that FORMAT.md says is checked on opening; after that the
+ * Reading checks everything that FORMAT.md says is checked on opening (down to CRCs of the
+ * columns, sums of lengths, UTF-8 of keys; not whether a key occurs twice); after that the
  * columns can be walked without further checks, except that values and vector blocks
  * must be checked (pn_segment_check_value, pn_segment_check_run) before their bytes are
  * used. A segment keeps its blob; what it hands out points into it.
  *
- * One thread each. Writing is O(bytes); opening O(entries), about 10 ns each.
+ * One thread a writer; a segment that is open is only read, by any number. Writing is
+ * O(bytes): 100,000 values of 1.1 KB take 24 ms, as many rows of 384 floats too, without
+ * the disk. Opening is O(entries), about 10 ns each, whatever the file.
  */
 #ifndef PN_PERSIST_SEGMENT_H
 #define PN_PERSIST_SEGMENT_H
@@ -152,7 +155,8 @@ pn_status pn_segment_check_value(const pn_alloc *alloc, pn_value_form form, pn_b
  * is from the run's first byte. */
 pn_status pn_segment_check_run(const pn_segment_run *run, pn_error *err);
 /* Everything in a segment that opening leaves unchecked, down to keys that occur twice and
- * what lies between the blocks. Memory: some 40 bytes for each key of the largest table. *err tells the first that is wrong, with the offset from the beginning of the file. */
+ * what lies between the blocks. Memory: some 40 bytes for each key of the largest table.
+ * *err tells the first that is wrong, with the offset from the beginning of the file. */
 pn_status pn_segment_check(const pn_segment *s, pn_error *err);
 
 #endif

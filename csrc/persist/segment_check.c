@@ -185,7 +185,8 @@ static pn_status check_gaps(const check *c, const pn_bytes *spans, size_t n)
     for (size_t i = 0; i < n; i++) {
         for (; at < spans[i].ptr; at++)
             if (*at != 0) return pn_fail(c->err, PN_ERR_CORRUPT, offset_of(c, at), "bytes that belong to no block");
-        if (at < spans[i].ptr + spans[i].len) at = spans[i].ptr + spans[i].len;
+        if (at > spans[i].ptr) return pn_fail(c->err, PN_ERR_CORRUPT, offset_of(c, spans[i].ptr), "blocks that overlap");
+        at += spans[i].len;
     }
     return PN_OK;
 }

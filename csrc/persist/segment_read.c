@@ -17,6 +17,7 @@ typedef struct opening {
     pn_segment *s;
     pn_bytes file;
     bool stores_only;
+    uint64_t room;     /* bytes that blocks can still have, if none overlap */
     pn_mpack_pull r;   /* its error is the opening's */
 } opening;
 
@@ -80,6 +81,7 @@ static pn_status find_index(opening *o, const uint8_t *tail)
     pn_bytes index = {o->file.ptr + at, (size_t)n};
     if (pn_crc32c(0, index) != pn_get_u32(tail + 24)) return corrupt(o, at, "the index's checksum is wrong");
     o->s->index_at = at;
+    o->room = at - PN_SEGMENT_HEAD;
     pn_mpack_pull_init(&o->r, index, at);
     return PN_OK;
 }
@@ -103,7 +105,7 @@ static pn_status read_count(opening *o, size_t least, size_t *n)
     return *n <= (size_t)(o->r.end - o->r.p) / least ? PN_OK : pn_mpack_pull_refuse(&o->r, "a count beyond the bytes");
 }
 
-/* offset, length */
+/* offset, length. That all blocks together fit keeps opening linear in the file's size. */
 static pn_status read_range(opening *o, pn_bytes *out)
 {
     uint64_t at, n;
@@ -111,6 +113,8 @@ static pn_status read_range(opening *o, pn_bytes *out)
     if (at < PN_SEGMENT_HEAD || at > o->s->index_at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
     PN_TRY(pn_mpack_pull_uint(&o->r, UINT64_MAX, &n));
     if (n > o->s->index_at - at) return pn_mpack_pull_refuse(&o->r, "a block outside of the file");
+    if (n > o->room) return pn_mpack_pull_refuse(&o->r, "blocks that overlap");
+    o->room -= n;
     *out = (pn_bytes){o->file.ptr + at, (size_t)n};
     return PN_OK;
 }

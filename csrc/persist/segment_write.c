@@ -426,7 +426,6 @@ static pn_status code_of(pn_segment_writer *w, pn_bytes string, uint32_t *out)
 {
     void *code;
     bool added;
-    PN_FAIL_IF(string.len > UINT32_MAX, PN_ERR_RANGE);
     PN_TRY(pn_omap_put(&w->code_of, string, NULL, &code, &added));
     if (added) {
         uint32_t next = (uint32_t)(pn_omap_len(&w->code_of) - 1);

@@ -191,6 +191,23 @@ static void test_segment_stores_and_tables(void)
     pn_segment_close(s);
 }
 
+/* A peek tells the stores and nothing of their tables. */
+static void test_segment_peek(void)
+{
+    pn_segment *whole = make(), *s = NULL;
+    CHECK_EQ_INT(pn_segment_peek(&pn_alloc_system, whole->blob, &s, NULL), PN_OK);
+    CHECK_EQ_INT(s->store_count, whole->store_count);
+    CHECK_EQ_INT(s->tail_crc, whole->tail_crc);
+    for (size_t i = 0; i < s->store_count; i++) {
+        CHECK(pn_bytes_equal(s->stores[i].name, whole->stores[i].name));
+        CHECK_EQ_INT(s->stores[i].kind, whole->stores[i].kind);
+        CHECK_EQ_INT(s->stores[i].reset, whole->stores[i].reset);
+        CHECK_EQ_INT(s->stores[i].table_count, 0);
+    }
+    pn_segment_close(whole);
+    pn_segment_close(s);
+}
+
 static void test_segment_empty(void)
 {
     pn_buf file;
@@ -213,6 +230,21 @@ static void test_segment_empty(void)
         pn_segment_entry e = {0};
         CHECK(!pn_segment_next(&s->stores[1].tables[i], &e));
     }
+    check_whole(s);
+    pn_segment_close(s);
+}
+
+/* An empty key has no first byte: what lies behind the keys, here a length of 128, is none. */
+static void test_segment_empty_key_at_the_end(void)
+{
+    pn_buf file;
+    char text[129];
+    snprintf(text, sizeof text, "\"%0126d\"", 7);
+    pn_segment_writer *w = writing(&file);
+    CHECK_EQ_INT(pn_segment_begin_store(w, PN_BYTES("d"), PN_STORE_COLLECTIONS, false), PN_OK);
+    CHECK_EQ_INT(pn_segment_begin_table(w, PN_BYTES("t"), PN_TABLE_VALUES, PN_TABLE_KEEPS), PN_OK);
+    CHECK_EQ_INT(pn_segment_put_value(w, PN_ENTRY_PUT, none, PN_FORM_JSON, segment_text(text)), PN_OK);
+    pn_segment *s = finished(w, &file);
     check_whole(s);
     pn_segment_close(s);
 }
@@ -398,6 +430,8 @@ static void test_segment_writer_refuses_stores_and_tables(void)
     REFUSED(IN_DOCS, PN_ERR_INVALID, pn_segment_begin_table(w, PN_BYTES("t"), PN_TABLE_VALUES, 4));
     REFUSED(IN_VECTORS, PN_ERR_INVALID, TABLE("embedding_dict", PN_TABLE_VALUES));
     REFUSED(IN_VECTORS, PN_ERR_INVALID, TABLE("metadata_dict", PN_TABLE_STRINGS));
+    REFUSED(IN_VECTORS, PN_ERR_INVALID, TABLE("metadata_dict", 0));
+    REFUSED(IN_VECTORS, PN_ERR_INVALID, TABLE("metadata_dict", 4));
     REFUSED(IN_VECTORS, PN_ERR_INVALID, TABLE("other", PN_TABLE_VECTORS));
     REFUSED(IN_TEXT, PN_ERR_INVALID, TABLE("t", PN_TABLE_VALUES));
     REFUSED(IN_TEXT, PN_ERR_INVALID, TABLE("", PN_TABLE_STRINGS));
@@ -650,7 +684,9 @@ int main(void)
     RUN(test_segment_rows);
     RUN(test_segment_strings);
     RUN(test_segment_stores_and_tables);
+    RUN(test_segment_peek);
     RUN(test_segment_empty);
+    RUN(test_segment_empty_key_at_the_end);
     RUN(test_segment_is_the_same_every_time);
     RUN(test_segment_notes);
     RUN(test_segment_large);

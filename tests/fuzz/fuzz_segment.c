@@ -12,8 +12,13 @@ static pn_segment *fuzz_segment_open(const uint8_t *data, size_t size)
     pn_segment *s = NULL;
     pn_error e = {PN_OK, 0, 0, NULL};
     DEMAND(pn_blob_copy(&pn_alloc_system, data, size, &blob) == PN_OK);
+    pn_status peeked = pn_segment_peek(&pn_alloc_system, blob, &s, &e);
+    DEMAND(peeked == PN_OK || (e.code == peeked && e.what != NULL && s == NULL));
+    pn_segment_close(s);
+    s = NULL;
     pn_status status = pn_segment_open(&pn_alloc_system, blob, &s, &e);
     pn_blob_unref(blob);
+    DEMAND(peeked == PN_OK || status == peeked);
     DEMAND(status == PN_OK || (e.code == status && e.what != NULL && s == NULL));
     DEMAND(status != PN_ERR_CORRUPT || e.offset <= size);
     DEMAND(status == PN_OK || status == PN_ERR_CORRUPT || status == PN_ERR_VERSION);
