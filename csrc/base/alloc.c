@@ -17,7 +17,7 @@ static void *system_resize(void *ctx, void *ptr, size_t size)
     }
     void *p = realloc(ptr, size);
 #ifdef MADV_HUGEPAGE
-    if (p != NULL && size >= 4 * (size_t)HUGE) { /* also after growing: the block may have moved */
+    if (p != NULL && size >= 2 * (size_t)HUGE) { /* also after growing: the block may have moved */
         uintptr_t lo = ((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
         uintptr_t hi = ((uintptr_t)p + size) & ~(uintptr_t)(HUGE - 1);
         if (hi > lo) (void)madvise((void *)lo, hi - lo, MADV_HUGEPAGE); /* advice only */

@@ -7,6 +7,12 @@
 #define DELETED UINT32_MAX
 enum { MIN_SLOTS = 8 };
 
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
+#endif
+
 typedef struct head {
     const uint8_t *ptr; /* NULL: removed */
     pn_blob *owner;
@@ -124,10 +130,28 @@ void *pn_omap_get(const pn_omap *m, pn_bytes key)
     return n ? value_of(entry_at(m, n - 1)) : NULL;
 }
 
+uint32_t pn_omap_near(const pn_omap *m, pn_bytes key)
+{
+    uint32_t hash = (uint32_t)pn_hash_bytes(key, m->seed);
+    if (m->index != NULL) PREFETCH(&m->index[hash & m->mask]);
+    return hash;
+}
+
+void pn_omap_nearer(const pn_omap *m, uint32_t hash)
+{
+    uint32_t n = m->index != NULL ? m->index[hash & m->mask] : 0;
+    if (n != 0 && n != DELETED) PREFETCH(entry_at(m, n - 1));
+}
+
 pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bool *added)
 {
+    return pn_omap_put_hashed(m, key, (uint32_t)pn_hash_bytes(key, m->seed), owner, value, added);
+}
+
+pn_status pn_omap_put_hashed(pn_omap *m, pn_bytes key, uint32_t hash, pn_blob *owner, void **value, bool *added)
+{
     PN_FAIL_IF(key.len > UINT32_MAX, PN_ERR_RANGE);
-    uint32_t hash = (uint32_t)pn_hash_bytes(key, m->seed), n = 0;
+    uint32_t n = 0;
     if (m->live) {
         probe(m, key, hash, &n);
         if (n) {

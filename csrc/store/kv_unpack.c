@@ -78,11 +78,11 @@ static pn_status note_struct(unpacking *u, pn_coll *coll, pn_bytes key)
     return PN_OK;
 }
 
-static pn_status put_value(unpacking *u, pn_coll *coll, const pn_segment_entry *e)
+static pn_status put_value(unpacking *u, pn_coll *coll, const pn_segment_entry *e, uint32_t hash)
 {
     void *slot;
     bool added;
-    PN_TRY(pn_omap_put(&coll->cells, e->key, blob_of(u), &slot, &added));
+    PN_TRY(pn_omap_put_hashed(&coll->cells, e->key, hash, blob_of(u), &slot, &added));
     if (!added) {
         pn_cell old = *(pn_cell *)slot;
         *(pn_cell *)slot = (pn_cell){.kind = PN_CELL_EMPTY};
@@ -118,18 +118,45 @@ static pn_status remove_value(unpacking *u, pn_coll *coll, const pn_segment_entr
     return pn_omap_remove(&coll->cells, e->key, &old) ? displace(u, coll, e->key, &old) : PN_OK;
 }
 
-static pn_status apply_entry(unpacking *u, pn_coll *coll, const pn_segment_entry *e)
+static pn_status apply_entry(unpacking *u, pn_coll *coll, const pn_segment_entry *e, uint32_t hash)
 {
     if (pn_omap_len(&u->removed) && pn_omap_get(&u->removed, e->key) != NULL) return twice(u, e->key);
     if (e->op == PN_ENTRY_REMOVE) return remove_value(u, coll, e);
-    return e->form == PN_FORM_CHANGE ? put_change(u, coll, e) : put_value(u, coll, e);
+    return e->form == PN_FORM_CHANGE ? put_change(u, coll, e) : put_value(u, coll, e, hash);
+}
+
+/* Entries on their way: AHEAD of them are known, so that what each needs of the map is
+ * there when its turn comes. */
+enum { AHEAD = 16 };
+
+typedef struct lookahead {
+    pn_segment_entry walk; /* the last one known */
+    pn_segment_entry entries[AHEAD];
+    uint32_t hashes[AHEAD];
+    size_t known, taken;
+} lookahead;
+
+/* False at the end. */
+static bool look_ahead(lookahead *q, const pn_segment_table *t, const pn_omap *map)
+{
+    while (q->known - q->taken < AHEAD && pn_segment_next(t, &q->walk)) {
+        q->entries[q->known % AHEAD] = q->walk;
+        q->hashes[q->known % AHEAD] = pn_omap_near(map, q->walk.key);
+        q->known++;
+    }
+    size_t half = q->taken + AHEAD / 2;
+    if (half < q->known) pn_omap_nearer(map, q->hashes[half % AHEAD]);
+    return q->taken < q->known;
 }
 
 static pn_status apply_entries(unpacking *u, pn_coll *coll, const pn_segment_table *t)
 {
-    pn_segment_entry e = {0};
+    lookahead q = {.known = 0};
     pn_status s = PN_OK;
-    while (s == PN_OK && pn_segment_next(t, &e)) s = apply_entry(u, coll, &e);
+    while (s == PN_OK && look_ahead(&q, t, &coll->cells)) {
+        size_t i = q.taken++ % AHEAD;
+        s = apply_entry(u, coll, &q.entries[i], q.hashes[i]);
+    }
     pn_omap_clear(&u->removed);
     return s;
 }

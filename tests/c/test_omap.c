@@ -134,6 +134,36 @@ static void test_omap_holds_the_owner_of_a_key(void)
     CHECK_EQ_INT(f.blocks, 0);
 }
 
+/* Hashes taken ahead of time stay good while the map grows, shrinks and is swept. */
+static void test_omap_hashes_ahead_of_time(void)
+{
+    fail_alloc f;
+    fail_alloc_init(&f, 0);
+    pn_omap m;
+    uint32_t hashes[300];
+    char text[64];
+    pn_omap_init(&m, &f.alloc, sizeof(int));
+    for (int key = 0; key < 300; key++) hashes[key] = pn_omap_near(&m, key_text(key, text));
+    for (int round = 0; round < 3; round++) {
+        for (int key = 0; key < 300; key++) {
+            void *value;
+            bool added;
+            pn_omap_nearer(&m, hashes[(key + 7) % 300]);
+            CHECK_EQ_INT(pn_omap_near(&m, key_text(key, text)), hashes[key]);
+            CHECK_EQ_INT(pn_omap_put_hashed(&m, key_text(key, text), hashes[key], NULL, &value, &added), PN_OK);
+            CHECK_EQ_INT(added, round == 0 || key % 3 == 0);
+            *(int *)value = key;
+        }
+        for (int key = 0; key < 300; key += 3) CHECK(pn_omap_remove(&m, key_text(key, text), NULL));
+        for (int key = 0; key < 300; key++) {
+            const int *value = pn_omap_get(&m, key_text(key, text));
+            CHECK((value != NULL) == (key % 3 != 0) && (value == NULL || *value == key));
+        }
+    }
+    pn_omap_clear(&m);
+    CHECK_EQ_INT(f.blocks, 0);
+}
+
 /* The entry that was handed out last may go while others are still to come. */
 static void test_omap_removing_on_the_way(void)
 {
@@ -228,6 +258,7 @@ int main(void)
 {
     RUN(test_omap_is_a_dict);
     RUN(test_omap_holds_the_owner_of_a_key);
+    RUN(test_omap_hashes_ahead_of_time);
     RUN(test_omap_removing_on_the_way);
     RUN(test_omap_reserve_spares_rehashing);
     RUN(test_omap_put_survives_oom);
