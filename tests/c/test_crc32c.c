@@ -30,6 +30,20 @@ static void test_crc32c_table_equals_instructions(void)
         }
 }
 
+/* Long runs are taken in three lanes. */
+static void test_crc32c_of_long_runs(void)
+{
+    enum { LANES = 3 * 4096 };
+    static uint8_t b[3 * LANES + 20];
+    uint64_t seed = 2;
+    for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)random_next(&seed);
+    for (size_t k = 1; k <= 3; k++)
+        for (size_t n = k * LANES - 9; n < k * LANES + 10; n++) {
+            pn_bytes part = {b + n % 8, n};
+            CHECK_EQ_INT(pn_crc32c(7, part), pn_crc32c_portable(7, part));
+        }
+}
+
 static void test_crc32c_continues_anywhere(void)
 {
     pn_bytes all = PN_BYTES("the quick brown fox jumps over the lazy dog");
@@ -44,6 +58,7 @@ int main(void)
 {
     RUN(test_crc32c_known_vectors);
     RUN(test_crc32c_table_equals_instructions);
+    RUN(test_crc32c_of_long_runs);
     RUN(test_crc32c_continues_anywhere);
     return check_summary();
 }
