@@ -145,6 +145,7 @@ void pn_omap_nearer(const pn_omap *m, uint32_t hash)
 
 pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bool *added)
 {
+    PN_FAIL_IF(key.len > UINT32_MAX, PN_ERR_RANGE); /* before its bytes are read */
     return pn_omap_put_hashed(m, key, (uint32_t)pn_hash_bytes(key, m->seed), owner, value, added);
 }
 
