@@ -261,13 +261,33 @@ static pn_status remove_entry(coming *c, int map, pn_bytes id)
     return PN_OK;
 }
 
+/* Maps larger than the caches are slow to find a place in: what the next keys need is
+ * fetched ahead of their turn. */
+enum { AHEAD = 16 };
+typedef struct ahead {
+    size_t n, key_at; /* how many keys were looked at, and where the next one lies */
+    uint32_t hashes[AHEAD];
+} ahead;
+
+static void look_ahead(ahead *a, const pn_segment_table *t, const pn_omap *m, size_t from)
+{
+    for (; a->n < t->n && a->n < from + AHEAD; a->n++) {
+        pn_bytes key = {t->keys + a->key_at, pn_get_u32(t->key_lens + 4 * a->n)};
+        a->hashes[a->n % AHEAD] = pn_omap_near(m, key);
+        a->key_at += key.len;
+    }
+    if (from + AHEAD / 2 < a->n) pn_omap_nearer(m, a->hashes[(from + AHEAD / 2) % AHEAD]);
+}
+
 /* Into a map that was empty every put brings a new key. */
 static pn_status apply_entries(coming *c, int map)
 {
     pn_segment_entry e = {0};
+    ahead a = {0};
     const pn_omap *m = map_of(c->v, map);
     bool was_empty = pn_omap_len(m) == 0;
     while (pn_segment_next(c->t, &e)) {
+        look_ahead(&a, c->t, m, e.next);
         size_t before = pn_omap_len(m);
         if (e.op != PN_ENTRY_PUT && !was_empty) PN_TRY(remove_entry(c, map, e.key));
         if (e.op == PN_ENTRY_REMOVE) continue;
