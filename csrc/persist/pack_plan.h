@@ -12,7 +12,7 @@
 
 enum {
     PN_PLAN_MOST = 16,  /* segments of a generation; with more, the youngest are merged */
-    PN_PLAN_ALONE = 11, /* at most so many are then left alone, so that merges are not frequent */
+    PN_PLAN_ALONE = 13, /* at most so many are then left alone: fewer copy more, more merge oftener */
     PN_PLAN_FEW = 4,    /* no more than these are never merged */
     PN_PLAN_LIMIT = 64, /* what a generation may have when merging fails */
 };

@@ -242,7 +242,8 @@ static inline void tell_json(const pn_vfs *vfs, const char *name, tell_buf *out)
     pn_buf_init(&b, &pn_alloc_system);
     CHECK_EQ_INT(pn_path_join("/d", name, path), 0);
     pn_status status = pn_read_file(vfs, &pn_alloc_system, "/d", path, true, &b, NULL);
-    tell(out, " %s=%.*s", name, (int)b.len, status == PN_OK ? (const char *)b.data : "none");
+    if (status == PN_OK) tell(out, " %s=%.*s", name, (int)b.len, (const char *)b.data);
+    else tell(out, " %s=none", name);
     pn_buf_clear(&b);
 }
 
@@ -369,6 +370,66 @@ static inline size_t segments_of_current(const pn_vfs *vfs)
     size_t n = g != NULL ? g->segment_count : 0;
     pn_manifest_clear(&m);
     return n;
+}
+
+/* ---- looking ---- */
+
+/* /d with a first commit, or (NULL) with nothing in it. */
+static inline pn_memfs *make_pack(pn_vfs *vfs, const script *first)
+{
+    pn_memfs *fs = pn_memfs_new(&pn_alloc_system);
+    *vfs = pn_memfs_vfs(fs);
+    CHECK_EQ_INT(vfs->mkdir(fs, "/d"), 0);
+    if (first != NULL) commit_now(vfs, first, 0);
+    return fs;
+}
+
+static inline uint64_t number_now(const pn_vfs *vfs)
+{
+    pn_manifest m;
+    if (pn_pack_manifest(vfs, &pn_alloc_system, "/d", &m, NULL) != PN_OK) return 0;
+    const pn_generation *g = pn_manifest_current(&m);
+    uint64_t number = g != NULL ? g->number : 0;
+    pn_manifest_clear(&m);
+    return number;
+}
+
+static inline size_t generations_now(const pn_vfs *vfs)
+{
+    pn_manifest m;
+    if (pn_pack_manifest(vfs, &pn_alloc_system, "/d", &m, NULL) != PN_OK) return 0;
+    size_t n = m.generation_count;
+    pn_manifest_clear(&m);
+    return n;
+}
+
+/* The path of the newest generation's segment at a position. */
+static inline void segment_path(const pn_vfs *vfs, size_t at, char to[PN_PATH_MAX])
+{
+    pn_manifest m;
+    CHECK_EQ_INT(pn_pack_manifest(vfs, &pn_alloc_system, "/d", &m, NULL), PN_OK);
+    const pn_generation *g = pn_manifest_current(&m);
+    CHECK(at < g->segment_count);
+    CHECK_EQ_INT(pn_path_join("/d", m.segments[g->segments[at]].name, to), 0);
+    pn_manifest_clear(&m);
+}
+
+static inline bool tells(const pn_vfs *vfs, const tell_buf *want)
+{
+    tell_buf t;
+    tell_dir(vfs, &t);
+    bool same = strcmp(t.text, want->text) == 0;
+    if (!same) fprintf(stderr, "is   %s\nwant %s\n", t.text, want->text);
+    return same;
+}
+
+static inline pn_status open_close(const pn_vfs *vfs, uint64_t generation, pn_file_error *err)
+{
+    pn_pack *p;
+    *err = (pn_file_error){0};
+    pn_status status = pn_pack_open(vfs, &pn_alloc_system, "/d", generation, PN_PACK_CHECK, &p, err);
+    if (status == PN_OK) pn_pack_close(p);
+    return status;
 }
 
 #endif
