@@ -13,14 +13,16 @@
 
 enum { CHUNK = 64 * 1024 }; /* texts encoded together share one blob of about this size */
 
-/* ---- settling: cells of an info or a metadata entry that became live ---- */
+/* ---- settling: cells of an info or a metadata entry that are packed, or became live ---- */
 
 /* Turns a live value back into text when its round trip is the identity. The operations
  * that call this are those after which the peer stores a fresh copy (or nothing) in
  * that place, so that nobody can tell. The live object goes into the bin. */
 static pn_status settle(pn_cell *cell, pn_cell_bin *bin)
 {
-    if (cell == NULL || cell->kind != PN_CELL_LIVE) return PN_OK;
+    if (cell == NULL) return PN_OK;
+    PN_FAIL_IF(!pn_py_settle(cell), PN_ERR_CALLBACK);
+    if (cell->kind != PN_CELL_LIVE) return PN_OK;
     PN_TRY(pn_cell_bin_reserve(bin, 1));
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
@@ -304,6 +306,7 @@ static pn_status open_refdoc(adder *a, pn_coll *refs, ref_plan *r, pn_refdoc **o
     pn_bytes id = pn_buf_view(&r->id);
     PN_TRY(pn_doc_refdoc(refs, id, &pn_alloc_system, out));
     bool fresh = *out == NULL;
+    if (!fresh) pn_coll_touch(refs, pn_coll_get(refs, id));
     if (fresh) {
         PN_TRY(pn_cell_bin_reserve(&a->bin, 1));
         PN_TRY(pn_refdoc_new(&pn_alloc_system, out));
@@ -491,8 +494,8 @@ static PyObject *doc_delete(PyObject *module, PyObject *args)
 
 /* ---- reading ---- */
 
-/* Parses (table, collection, key) and finds the cell; *cell NULL when absent. Touches the
- * collection. Returns false for "take the other way" or an exception. */
+/* Parses (table, collection, key) and finds the cell, settled; *cell NULL when absent.
+ * Touches the collection. Returns false for "take the other way" or an exception. */
 static bool find_cell(PyObject *module, PyObject *table, PyObject *name, PyObject *key, pn_coll **coll, pn_cell **cell)
 {
     pn_kv *kv = pn_py_kv(pn_state_of(module), table);
@@ -505,7 +508,7 @@ static bool find_cell(PyObject *module, PyObject *table, PyObject *name, PyObjec
     if (ok) *cell = pn_coll_get(*coll, k);
     pn_buf_clear(&scratch);
     if (!ok && !PyErr_Occurred()) pn_py_raise(s, NULL, NULL);
-    return ok;
+    return ok && (*cell == NULL || pn_py_settle(*cell));
 }
 
 static bool is_container(PyObject *v) { return PyDict_Check(v) || PyList_Check(v); }
@@ -576,7 +579,7 @@ static PyObject *copy_of(PyObject *live)
 
 /* What the cell holds, for reading: decoded without promoting where nobody could tell, else
  * the live value itself; *live says which. */
-static PyObject *read_cell(pn_cell *cell, bool (*shares)(PyObject *), bool *live)
+static PyObject *read_cell(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *), bool *live)
 {
     *live = false;
     if (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_STRUCT) {
@@ -585,15 +588,15 @@ static PyObject *read_cell(pn_cell *cell, bool (*shares)(PyObject *), bool *live
         Py_DECREF(value);
     }
     *live = true;
-    return Py_XNewRef(pn_py_promote(cell));
+    return Py_XNewRef(pn_py_promote(coll, cell));
 }
 
 /* What kv.get would give. */
-static PyObject *internal_value(pn_cell *cell, bool (*shares)(PyObject *))
+static PyObject *internal_value(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *))
 {
     bool live;
     int gc = pn_gc_pause();
-    PyObject *value = read_cell(cell, shares, &live);
+    PyObject *value = read_cell(coll, cell, shares, &live);
     pn_gc_resume(gc);
     if (value == NULL || !live) return value;
     PyObject *copy = copy_of(value); /* runs the value's own code: the cell is not looked at again */
@@ -608,7 +611,7 @@ static PyObject *entry_get(PyObject *module, PyObject *args, const char *format,
     pn_cell *cell;
     if (!PyArg_ParseTuple(args, format, &table, &name, &key)) return NULL;
     if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? internal_value(cell, shares) : Py_NewRef(Py_None);
+    return cell ? internal_value(coll, cell, shares) : Py_NewRef(Py_None);
 }
 
 static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(module, args, "OOO:doc_get", pn_py_node_shares); }
@@ -752,8 +755,9 @@ static PyObject *doc_set_hash(PyObject *module, PyObject *args)
 }
 
 /* doc_hash of a metadata cell; NULL without an exception: not of a known kind. */
-static PyObject *cell_hash(const pn_cell *cell)
+static PyObject *cell_hash(pn_cell *cell)
 {
+    if (!pn_py_settle(cell)) return NULL;
     if (cell->kind != PN_CELL_LIVE) return meta_member(cell, "doc_hash");
     PyObject *live = cell->live;
     if (!PyDict_CheckExact(live)) return NULL;
@@ -799,11 +803,12 @@ static PyObject *doc_hashes(PyObject *module, PyObject *args)
     return dict;
 }
 
-/* (node ids, the stored metadata dict itself) */
-static PyObject *info_pair(pn_refdoc *r)
+/* (node ids, the stored metadata dict itself); r is the cell's */
+static PyObject *info_pair(pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
 {
     int gc = pn_gc_pause();
-    PyObject *metadata = pn_py_promote(&r->metadata);
+    if (r->metadata.kind != PN_CELL_LIVE) pn_coll_touch(coll, cell);
+    PyObject *metadata = pn_py_promote(NULL, &r->metadata);
     Py_XINCREF(metadata);
     PyObject *ids = metadata ? pn_py_key_list(&r->ids) : NULL;
     PyObject *pair = ids ? PyTuple_Pack(2, ids, metadata) : NULL;
@@ -828,7 +833,7 @@ static PyObject *doc_ref_info(PyObject *module, PyObject *args)
     pn_buf_clear(&scratch);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
-    return info ? info_pair(info) : Py_NewRef(Py_None);
+    return info ? info_pair(coll, cell, info) : Py_NewRef(Py_None);
 }
 
 static PyMethodDef functions[] = {

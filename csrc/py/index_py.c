@@ -227,7 +227,7 @@ static pn_status edit_field(pn_edit *e, PyObject *value, scratch *t, bool *chang
 }
 
 /* Makes the columns the named fields: all of them, or on failure none. */
-static pn_status update(pn_struct *s, PyObject *fields, PyObject *names)
+static pn_status update(pn_struct *s, PyObject *fields, PyObject *names, bool *changed_any)
 {
     pn_edit edits[PN_STRUCT_MAX_COLUMNS];
     scratch t;
@@ -250,6 +250,7 @@ static pn_status update(pn_struct *s, PyObject *fields, PyObject *names)
     }
     pn_buf_clear(&t.words);
     pn_buf_clear(&t.text);
+    *changed_any = n > 0;
     return status;
 }
 
@@ -284,7 +285,8 @@ static pn_status new_struct(PyObject *type, PyObject *fields, PyObject *names, p
     PN_TRY(pn_struct_new(&pn_alloc_system,
                          (pn_bytes){PyUnicode_1BYTE_DATA(type), (size_t)PyUnicode_GET_LENGTH(type)}, &s));
     pn_status status = add_columns(s, names);
-    if (status == PN_OK) status = update(s, fields, names);
+    bool changed;
+    if (status == PN_OK) status = update(s, fields, names, &changed);
     if (status == PN_OK)
         *out = s;
     else
@@ -327,7 +329,9 @@ static pn_status put_struct(pn_kv *kv, pn_bytes name, pn_bytes key, PyObject *ty
     pn_coll *coll = pn_kv_find(kv, name);
     pn_cell *cell = coll ? pn_coll_get(coll, key) : NULL;
     if (cell != NULL && cell->kind == PN_CELL_STRUCT && pn_py_struct_fits(cell->structure, type, names)) {
-        PN_TRY(update(cell->structure, fields, names));
+        bool changed;
+        PN_TRY(update(cell->structure, fields, names, &changed));
+        if (changed) pn_coll_touch(coll, cell);
         cell->tag = PN_TAG_STRUCT;
         return PN_OK;
     }

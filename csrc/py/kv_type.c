@@ -37,10 +37,14 @@ typedef struct {
 
 /* ---- surrender ---- */
 
-typedef PyObject *(*value_of)(pn_cell *cell); /* a new reference, or NULL with an exception */
+typedef PyObject *(*value_of)(pn_coll *coll, pn_cell *cell); /* a new reference, or NULL with an exception */
 
-static PyObject *promoted(pn_cell *cell) { return Py_XNewRef(pn_py_promote(cell)); }
-static PyObject *decoded(pn_cell *cell) { return pn_py_cell_value(cell); }
+static PyObject *promoted(pn_coll *coll, pn_cell *cell) { return Py_XNewRef(pn_py_promote(coll, cell)); }
+static PyObject *decoded(pn_coll *unused, pn_cell *cell)
+{
+    (void)unused;
+    return pn_py_cell_value(cell);
+}
 
 static PyObject *dict_for(size_t n)
 {
@@ -59,7 +63,7 @@ static PyObject *plain_collection(pn_coll *coll, value_of get)
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *k = pn_py_str(key), *v = k ? get(cell) : NULL;
+        PyObject *k = pn_py_str(key), *v = k ? get(coll, cell) : NULL;
         if (v == NULL || PyDict_SetItem(dict, k, v) < 0) Py_CLEAR(dict);
         Py_XDECREF(k);
         Py_XDECREF(v);
@@ -416,7 +420,7 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
     pn_bytes k;
     pn_cell *cell = pn_py_key(key, &scratch, &k) ? pn_coll_get(coll, k) : NULL;
     pn_buf_clear(&scratch);
-    return cell != NULL ? Py_XNewRef(pn_py_promote(cell)) : NULL;
+    return cell != NULL ? Py_XNewRef(pn_py_promote(coll, cell)) : NULL;
 }
 
 /* As find_live, in any table. */
@@ -763,6 +767,14 @@ static void name_place(const pn_kv_place *place)
     PyErr_Restore(type, value, tb);
 }
 
+/* The value at that place is damaged: looking at it again tells where. */
+static void raise_damaged_at(kv_object *self, const pn_kv_place *place)
+{
+    pn_coll *coll = self->kv ? pn_kv_find(self->kv, place->collection) : NULL;
+    pn_cell *cell = coll ? pn_coll_get(coll, place->key) : NULL;
+    if (cell == NULL || pn_py_settle(cell)) pn_py_raise(PN_ERR_CORRUPT, NULL, NULL);
+}
+
 enum { WRITE_TRIES = 20 };
 
 /* The native contents. Other code may run while a live value is encoded: when it changed
@@ -805,6 +817,8 @@ static PyObject *kv_write(PyObject *op, PyObject *unused)
         text = pn_py_text(state, &out);
     } else if (s == PN_ERR_EXISTS) {
         PyErr_SetString(PyExc_RuntimeError, "the store was changed again and again while its values were encoded");
+    } else if (s == PN_ERR_CORRUPT && place.key_owner != NULL) {
+        raise_damaged_at(self, &place);
     } else {
         pn_py_raise(s, NULL, NULL);
         if (place.key_owner != NULL && s == PN_ERR_CALLBACK) name_place(&place);

@@ -12,13 +12,20 @@
  * Python code that runs meanwhile may surrender the table. */
 pn_kv *pn_py_kv(pn_module_state *state, PyObject *table);
 
+/* Whoever finds a cell and looks at what kind it is settles it first (cell.h): O(1) but for
+ * the first time after a pack was opened. false: CorruptPackError, which names the damaged
+ * file and place, or MemoryError is set, and Python code may have run. */
+bool pn_py_settle_slow(pn_cell *cell);
+static inline bool pn_py_settle(pn_cell *cell) { return cell->kind != PN_CELL_PACKED || pn_py_settle_slow(cell); }
+
 /* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
- * exception set. `cell` must not be EMPTY. */
-PyObject *pn_py_promote(pn_cell *cell);
+ * exception set. `cell` must not be EMPTY. The collection that it lies in is told (NULL: it
+ * lies in none, as a ref_doc_info's metadata; the caller touches the info). */
+PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell);
 
 /* The value of a cell as a new object, without promoting: live values are returned
- * themselves (a new reference). */
-PyObject *pn_py_cell_value(const pn_cell *cell);
+ * themselves (a new reference). The cell is settled. */
+PyObject *pn_py_cell_value(pn_cell *cell);
 
 /* Converts a borrowed exact str to key bytes; false with an exception set. */
 #define pn_py_key pn_py_utf8

@@ -61,7 +61,7 @@ PyObject *pn_py_key_list(const pn_omap *map)
     return list;
 }
 
-static PyObject *refdoc_dict(const pn_refdoc *r)
+static PyObject *refdoc_dict(pn_refdoc *r)
 {
     PyObject *ids = pn_py_key_list(&r->ids), *metadata = pn_py_cell_value(&r->metadata);
     PyObject *dict = ids && metadata ? Py_BuildValue("{sOsO}", "node_ids", ids, "metadata", metadata) : NULL;
@@ -107,8 +107,23 @@ static PyObject *restore_type(PyObject *value, uint8_t tag)
     return value;
 }
 
-PyObject *pn_py_cell_value(const pn_cell *cell)
+bool pn_py_settle_slow(pn_cell *cell)
 {
+    pn_error err = {PN_OK, 0, 0, NULL};
+    pn_status s = pn_cell_settle_slow(cell, &err);
+    if (s == PN_OK) return true;
+    pn_blob *file = pn_blob_ref(cell->span.blob); /* the message's name lies in it: code may drop the cell */
+    if (s == PN_ERR_CORRUPT)
+        pn_py_raise_damaged(NULL, pn_blob_name(file), &err);
+    else
+        pn_py_raise(s, NULL, NULL);
+    pn_blob_unref(file);
+    return false;
+}
+
+PyObject *pn_py_cell_value(pn_cell *cell)
+{
+    if (!pn_py_settle(cell)) return NULL;
     switch ((pn_cell_kind)cell->kind) {
     case PN_CELL_LIVE: return Py_NewRef((PyObject *)cell->live);
     case PN_CELL_JSON: return restore_type(pn_py_decode(pn_cell_span(cell)), cell->tag);
@@ -122,7 +137,7 @@ PyObject *pn_py_cell_value(const pn_cell *cell)
     return NULL;
 }
 
-PyObject *pn_py_promote(pn_cell *cell)
+PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell)
 {
     if (cell->kind == PN_CELL_LIVE) return cell->live;
     int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
@@ -131,6 +146,7 @@ PyObject *pn_py_promote(pn_cell *cell)
         pn_cell old = *cell;
         *cell = (pn_cell){.kind = PN_CELL_LIVE};
         cell->live = value;
+        if (coll != NULL) pn_coll_touch(coll, cell);
         pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
     }
     pn_gc_resume(gc);

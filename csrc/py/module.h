@@ -61,7 +61,7 @@ int pn_py_add_pack_upkeep(PyObject *module); /* pack_upkeep_py.c: what works on 
 int pn_py_add_registry(PyObject *module); /* registry_py.c */
 
 /* Raises pannier.errors.CorruptPackError for the place err->offset of a pack's file; returns
- * NULL. raise.c. */
+ * NULL. Without a state the module is looked up. raise.c. */
 PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn_error *err);
 
 /* Text: an immutable run of bytes owned by the core, with the buffer protocol (so

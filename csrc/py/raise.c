@@ -41,7 +41,8 @@ PyObject *pn_py_raise(pn_status status, const pn_error *err, const char *path)
 
 PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn_error *err)
 {
-    PyObject *cls = PyObject_GetAttrString(state->errors, "CorruptPackError");
+    PyObject *errors = state ? Py_NewRef(state->errors) : PyImport_ImportModule("pannier.errors");
+    PyObject *cls = errors ? PyObject_GetAttrString(errors, "CorruptPackError") : NULL;
     PyObject *name = cls ? PyUnicode_DecodeFSDefault(path ? path : "") : NULL;
     PyObject *e = name ? PyObject_CallFunction(cls, "sOK", err->what ? err->what : pn_status_text(err->code), name,
                                                (unsigned long long)err->offset)
@@ -50,5 +51,6 @@ PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn
     Py_XDECREF(e);
     Py_XDECREF(name);
     Py_XDECREF(cls);
+    Py_XDECREF(errors);
     return NULL;
 }

@@ -14,7 +14,7 @@ typedef struct {
     PyObject *table; /* the KVTable it was taken from */
     PyObject *name;  /* the collection */
     size_t len;
-    pn_cell *cells; /* JSON, MPACK or LIVE */
+    pn_cell *cells; /* JSON, MPACK, PACKED or LIVE */
     PyObject *keys; /* list of str */
 } snapshot_object;
 
@@ -40,7 +40,8 @@ static int fill(snapshot_object *self, pn_coll *coll)
     void *value;
     while (pn_omap_next(&coll->cells, &pos, &key, &value)) {
         pn_cell *cell = value;
-        if (cell->kind == PN_CELL_REFDOC && pn_py_promote(cell) == NULL) return -1;
+        bool native = cell->kind == PN_CELL_REFDOC || cell->kind == PN_CELL_STRUCT;
+        if (native && pn_py_promote(coll, cell) == NULL) return -1;
         self->cells[self->len++] = share(cell);
     }
     return 0;
@@ -76,7 +77,7 @@ static PyObject *doc_snapshot(PyObject *module, PyObject *args)
 }
 
 /* The store's cell for entry i, if it still is the span that the snapshot holds. */
-static pn_cell *same_cell(snapshot_object *self, pn_module_state *state, Py_ssize_t i)
+static pn_cell *same_cell(snapshot_object *self, pn_module_state *state, Py_ssize_t i, pn_coll **coll)
 {
     pn_kv *kv = pn_py_kv(state, self->table);
     pn_buf a, b;
@@ -85,20 +86,22 @@ static pn_cell *same_cell(snapshot_object *self, pn_module_state *state, Py_ssiz
     pn_bytes n, k;
     pn_cell *cell = NULL;
     if (kv != NULL && pn_py_key(self->name, &a, &n) && pn_py_key(PyList_GET_ITEM(self->keys, i), &b, &k)) {
-        pn_coll *coll = pn_kv_find(kv, n);
-        cell = coll ? pn_coll_get(coll, k) : NULL;
+        *coll = pn_kv_find(kv, n);
+        cell = *coll ? pn_coll_get(*coll, k) : NULL;
     }
     pn_buf_clear(&a);
     pn_buf_clear(&b);
     PyErr_Clear();
-    return cell != NULL && cell->kind == PN_CELL_JSON && cell->span.ptr == self->cells[i].span.ptr ? cell : NULL;
+    bool text = cell != NULL && (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_PACKED);
+    return text && cell->span.ptr == self->cells[i].span.ptr ? cell : NULL;
 }
 
+/* The entry, settled. */
 static pn_cell *entry_at(snapshot_object *self, PyObject *arg)
 {
     Py_ssize_t i = PyLong_AsSsize_t(arg);
     if (i == -1 && PyErr_Occurred()) return NULL;
-    if (i >= 0 && (size_t)i < self->len) return &self->cells[i];
+    if (i >= 0 && (size_t)i < self->len) return pn_py_settle(&self->cells[i]) ? &self->cells[i] : NULL;
     PyErr_Format(PyExc_IndexError, "no entry %zd", i);
     return NULL;
 }
@@ -124,11 +127,13 @@ static PyObject *snapshot_value(PyObject *op, PyObject *arg)
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
     PyObject *value = pn_py_cell_value(mine);
     if (value == NULL || mine->kind == PN_CELL_LIVE || !pn_py_node_shares(value)) return value;
-    pn_cell *cell = state ? same_cell(self, state, i) : NULL;
+    pn_coll *coll;
+    pn_cell *cell = state ? same_cell(self, state, i, &coll) : NULL;
     if (cell == NULL) return value;
     pn_cell old = *cell;
     *cell = (pn_cell){.kind = PN_CELL_LIVE};
     cell->live = Py_NewRef(value);
+    pn_coll_touch(coll, cell);
     pn_cell_release(&old, &pn_py_host);
     return value;
 }

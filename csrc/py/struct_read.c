@@ -267,6 +267,7 @@ static pn_status fill_fields(pn_struct *s, PyObject *names, PyObject *shapes, Py
 
 /* ---- entries ---- */
 
+/* The entry's cell, settled; NULL with or without an exception. */
 static pn_cell *find_entry(PyObject *module, PyObject *table, PyObject *name, PyObject *key)
 {
     pn_kv *kv = pn_py_kv(pn_state_of(module), table);
@@ -279,7 +280,7 @@ static pn_cell *find_entry(PyObject *module, PyObject *table, PyObject *name, Py
     pn_cell *cell = coll && pn_py_key(key, &b, &k) ? pn_coll_get(coll, k) : NULL;
     pn_buf_clear(&a);
     pn_buf_clear(&b);
-    return cell;
+    return cell != NULL && pn_py_settle(cell) ? cell : NULL;
 }
 
 /* The type's text, borrowed from the cell; false: the entry is of no kind known here. */
