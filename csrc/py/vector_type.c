@@ -584,6 +584,13 @@ static PyObject *vector_live(PyObject *op, PyObject *unused)
 
 /* ---- checks ---- */
 
+static PyObject *vector_settle(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    if (!pn_vector_ready((vector_object *)op, PN_VECTOR_ROWS | PN_VECTOR_METAS)) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *vector_consistent(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -631,6 +638,7 @@ static PyMethodDef vector_methods[] = {
     {"dense", pn_vector_dense, METH_NOARGS, "dense() -> VectorRows where the vectors lie as one matrix, else None."},
     {"shape", pn_vector_shape, METH_NOARGS, "shape() -> (n, dim, any_float64), None when dimensions differ."},
     {"copy_rows", pn_vector_copy_rows, METH_O, "copy_rows(array): fills a C-contiguous (n, dim) float32 or float64 array."},
+    {"settle", vector_settle, METH_NOARGS, "settle(): checks at once what a pack leaves unchecked until it is used. CorruptPackError."},
     {"consistent", vector_consistent, METH_NOARGS, "consistent() -> bool: checks the reverse index, for tests."},
     {"add_nodes", FAST(pn_vector_add_nodes), pn_vector_add_nodes_doc},
     {"query", pn_vector_query, METH_VARARGS, pn_vector_query_doc},

@@ -594,6 +594,17 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         data = self.data
         return data._table if type(data) is NativeVectorData else None
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """As in LlamaIndex, which leaves out what cannot be pickled: that must not be damaged data.
+
+        Raises:
+            CorruptPackError: the store was read from a pack that is damaged.
+        """
+        table = self._table()
+        if table is not None:
+            table.settle()
+        return super().__getstate__()
+
     # ---- contents ----
 
     def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> List[str]:

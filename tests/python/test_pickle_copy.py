@@ -126,6 +126,21 @@ def test_an_unpicklable_value_is_an_error_as_in_the_peer():
     assert b.get("k") is not None
 
 
+def test_damaged_data_is_not_left_out_of_a_pickle():
+    """LlamaIndex drops what cannot be pickled, with a warning; damage must not pass as that."""
+    from pannier import CorruptPackError, SimpleVectorStore
+
+    class Damaged:
+        def settle(self):
+            raise CorruptPackError("a checksum is wrong", "seg.pn", 64)
+
+    store = SimpleVectorStore()
+    pickle.dumps(store)
+    store.data._table = Damaged()
+    with pytest.raises(CorruptPackError, match="seg.pn"):
+        pickle.dumps(store)
+
+
 def test_the_peers_pickled_state_is_taken():
     """A state as the peer's ``__getstate__`` makes it fills a store of ours."""
     theirs = fill_kv(raw)
