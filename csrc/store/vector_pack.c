@@ -128,8 +128,10 @@ bool pn_vec_gathers_rows(const pn_vec *v, bool whole) { return is_whole(v, whole
 
 pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b)
 {
+    const char *file;
     whole = is_whole(v, whole);
-    PN_FAIL_IF(v->taking || (pn_vec_gathers_rows(v, whole) && v->unchecked_rows.len != 0), PN_ERR_INVALID);
+    PN_FAIL_IF(v->taking, PN_ERR_INVALID);
+    if (pn_vec_gathers_rows(v, whole)) PN_TRY(pn_vec_settle_rows(v, &file, NULL));
     v->taking = true;
     for (int map = 0; map < PN_VEC_MAPS; map++) pn_changes_take(&v->noted[map], &v->taken[map]);
     pn_status s = gather_tables(v, name, whole, b);

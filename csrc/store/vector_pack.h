@@ -14,7 +14,8 @@
  * it with reset, else the changes since the last take, which are taken. The caller holds
  * what guards the table, has pinned it (pn_vec_pin) and unpins it through pn_batch_defer.
  * Metadata that is a live object is retained by the batch's host. Where all rows are to be
- * written they must be settled: PN_ERR_INVALID, also while another gather has not ended.
+ * written they are settled; whoever wants to know which file is damaged, or holds a lock
+ * that is not to be held for long, does it before. INVALID: another gather has not ended.
  * After PN_OK exactly one of the next two ends it, under the same guard and the host's
  * lock; after a failure nothing is taken. O(what is written), O(1) each of 20 to 40 ns. */
 pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b);
