@@ -1,5 +1,6 @@
 /* files_py.c: committing, recovering and reading files, without the GIL. */
 #include "py/module.h"
+#include "py/pack_py.h"
 
 #include "persist/commit.h"
 #include "persist/recover.h"
@@ -62,7 +63,7 @@ static void raise_common(pn_module_state *state, pn_status status, const pn_file
     }
 }
 
-static PyObject *raise_commit(pn_module_state *state, pn_status status, const pn_file_error *err)
+PyObject *pn_py_raise_commit(pn_module_state *state, pn_status status, const pn_file_error *err)
 {
     PyObject *cls;
     if (status == PN_ERR_IO) cls = commit_error_class(state, err->base.sys);
@@ -199,7 +200,7 @@ static PyObject *commit_files(PyObject *module, PyObject *args, PyObject *kwargs
         status = pn_commit_files(&pn_vfs_posix, &pn_alloc_system, PyBytes_AS_STRING(root), b.items, (size_t)b.len,
                                  in_place ? PN_COMMIT_IN_PLACE : 0, &err);
         Py_END_ALLOW_THREADS
-        result = status == PN_OK ? Py_NewRef(Py_None) : raise_commit(pn_state_of(module), status, &err);
+        result = status == PN_OK ? Py_NewRef(Py_None) : pn_py_raise_commit(pn_state_of(module), status, &err);
     }
     batch_clear(&b);
     Py_XDECREF(items);

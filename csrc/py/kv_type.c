@@ -725,9 +725,23 @@ static PyObject *kv_drop(PyObject *op, PyObject *name)
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
+void pn_py_kv_replace(PyObject *table, pn_kv *kv)
+{
+    kv_object *self = (kv_object *)table;
+    pn_kv *old = self->kv;
+    PyObject *plain = self->plain, *young = self->young;
+    forget_last(self);
+    self->kv = kv;
+    self->plain = NULL;
+    self->young = NULL;
+    forget_all(self);
+    pn_kv_unref(old);
+    Py_XDECREF(young);
+    Py_XDECREF(plain);
+}
+
 static PyObject *kv_load(PyObject *op, PyObject *text)
 {
-    kv_object *self = (kv_object *)op;
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
     pn_blob *blob = state ? pn_py_blob(state, text) : NULL;
     if (blob == NULL) return NULL;
@@ -739,16 +753,7 @@ static PyObject *kv_load(PyObject *op, PyObject *text)
     Py_END_ALLOW_THREADS
     if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
     if (s != PN_OK) Py_RETURN_FALSE;
-    pn_kv *old = self->kv;
-    PyObject *plain = self->plain, *young = self->young;
-    forget_last(self);
-    self->kv = kv;
-    self->plain = NULL;
-    self->young = NULL;
-    forget_all(self);
-    pn_kv_unref(old);
-    Py_XDECREF(young);
-    Py_XDECREF(plain);
+    pn_py_kv_replace(op, kv);
     Py_RETURN_TRUE;
 }
 

@@ -18,6 +18,10 @@ pn_kv *pn_py_kv(pn_module_state *state, PyObject *table);
 bool pn_py_settle_slow(pn_cell *cell);
 static inline bool pn_py_settle(pn_cell *cell) { return cell->kind != PN_CELL_PACKED || pn_py_settle_slow(cell); }
 
+/* Makes `kv` (taken over) the contents of a table. What was in it goes, so Python code may
+ * run, at the end. */
+void pn_py_kv_replace(PyObject *table, pn_kv *kv);
+
 /* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
  * exception set. `cell` must not be EMPTY. The collection that it lies in is told (NULL: it
  * lies in none, as a ref_doc_info's metadata; the caller touches the info). */

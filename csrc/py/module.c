@@ -39,6 +39,7 @@ static int module_exec(PyObject *module)
         pn_py_add_node_decode, pn_py_add_docs, pn_py_add_snapshot, pn_py_add_structs,
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
         pn_py_add_pool,
+        pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i](module) < 0) return -1;

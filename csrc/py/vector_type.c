@@ -441,6 +441,14 @@ static PyObject *vector_delete_ref(PyObject *op, PyObject *ref)
 
 /* ---- the file ---- */
 
+PyObject *pn_py_vector_table(PyTypeObject *type, pn_vec *vec)
+{
+    PyObject *table = new_table(type);
+    if (table == NULL) pn_vec_clear(vec);
+    else ((vector_object *)table)->vec = *vec;
+    return table;
+}
+
 static PyObject *vector_load(PyObject *type, PyObject *data)
 {
     Py_buffer view;
@@ -455,10 +463,7 @@ static PyObject *vector_load(PyObject *type, PyObject *data)
     PyBuffer_Release(&view);
     if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
     if (s != PN_OK) Py_RETURN_NONE;
-    PyObject *table = new_table((PyTypeObject *)type);
-    if (table == NULL) pn_vec_clear(&vec);
-    else ((vector_object *)table)->vec = vec;
-    return table;
+    return pn_py_vector_table((PyTypeObject *)type, &vec);
 }
 
 /* One live value's text: ours, or what the caller's encode_odd(id, value) returns. */

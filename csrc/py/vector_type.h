@@ -39,6 +39,8 @@ static inline bool pn_vector_ready(vector_object *self, unsigned what)
 {
     return (what & ~atomic_load(&self->settled)) == 0 || pn_vector_settle(self, what);
 }
+/* A new table with these contents (taken over, also on failure); NULL with an exception set. */
+PyObject *pn_py_vector_table(PyTypeObject *type, pn_vec *vec);
 
 /* Methods that live in other files. */
 PyObject *pn_vector_dense(PyObject *self, PyObject *unused);                             /* vector_rows.c */

@@ -29,6 +29,12 @@ from pannier.registry import register_index_type as register_index_type
 from pannier.storage_context import StorageContext as StorageContext
 from pannier.threads import get_threads as get_threads
 from pannier.threads import set_threads as set_threads
+from pannier.tools import compact as compact
+from pannier.tools import convert as convert
+from pannier.tools import history as history
+from pannier.tools import inspect as inspect
+from pannier.tools import rollback as rollback
+from pannier.tools import verify as verify
 from pannier.vector_store import SimpleVectorStore as SimpleVectorStore
 
 __version__: str

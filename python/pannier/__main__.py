@@ -11,15 +11,21 @@ from typing import Optional, Sequence
 
 import pannier
 
-# name -> (module with a main(argv) -> int, what it does)
+# name -> (module, function of it: argv -> exit status, what it does)
 COMMANDS = {
-    "demo": ("demo", "build, persist, reopen and query an index beside LlamaIndex's own storage"),
+    "demo": ("demo", "main", "build, persist, reopen and query an index beside LlamaIndex's own storage"),
+    "inspect": ("_commands", "inspect", "tell what is in a persisted directory"),
+    "verify": ("_commands", "verify", "check every byte of a persisted directory"),
+    "convert": ("_commands", "convert", "turn a directory into a pack, or back into JSON"),
+    "history": ("_commands", "history", "list a pack's generations"),
+    "rollback": ("_commands", "rollback", "make an earlier generation current again"),
+    "compact": ("_commands", "compact", "write a pack as one segment, forget older generations"),
 }
 
 
 def usage() -> str:
     lines = ["usage: pannier COMMAND [ARGUMENTS]", "       pannier --version", "", "commands:"]
-    lines += [f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += [f"  {name:10} {what}" for name, (_, _, what) in COMMANDS.items()]
     lines += ["", "pannier COMMAND --help tells more about one."]
     return "\n".join(lines)
 
@@ -45,8 +51,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             print(f"pannier: no such command: {args[0]}", file=sys.stderr)
         print(usage(), file=sys.stderr)
         return 2
-    module, _ = COMMANDS[args[0]]
-    return int(import_module(f"pannier.{module}").main(args[1:]) or 0)
+    module, function, _ = COMMANDS[args[0]]
+    return int(getattr(import_module(f"pannier.{module}"), function)(args[1:]) or 0)
 
 
 if __name__ == "__main__":

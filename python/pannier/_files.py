@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, TypeVar, Union
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional, TypeVar, Union
 
 from pannier import _core
 from pannier.errors import NamespaceError
@@ -23,6 +25,19 @@ Path = Union[str, "os.PathLike[str]"]
 
 MAX_LOADS = 20
 """How often a load that others keep committing under is begun."""
+
+_looking: ContextVar[bool] = ContextVar("pannier_looking", default=False)
+
+
+@contextmanager
+def looking(read_only: bool) -> Iterator[None]:
+    """With ``read_only``, nothing is finished or written by what reads meanwhile."""
+    token = _looking.set(read_only)
+    try:
+        yield
+    finally:
+        _looking.reset(token)
+
 
 OWN_PREFIX = ".pannier-"
 """What the names of the commit journal and of staged files begin with."""
@@ -92,7 +107,9 @@ def read_file(
             followed.
     """
     if unwrap_local(fs):
-        return _core.read_file(local_path(path), None if root is None else local_path(root), read_only)
+        return _core.read_file(
+            local_path(path), None if root is None else local_path(root), read_only or _looking.get()
+        )
     with fs.open(path, "rb") as f:
         return f.read()
 
@@ -126,7 +143,7 @@ def listdir(path: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> lis
         names = os.listdir(local)
         names += [name for name in pending if "/" not in name and name not in names]
     else:
-        names = _list_remote(path, fs)
+        names = list_remote(path, fs)
     return [name for name in names if not name.startswith(OWN_PREFIX)]
 
 
@@ -177,6 +194,19 @@ def write_files(
         _core.commit_files(top, list(inside.items()), in_place)
 
 
+def remove(names: Iterable[str], root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> None:
+    """Delete files of a directory, as far as that is allowed: whoever calls it can do
+    without."""
+    for name in names:
+        try:
+            if unwrap_local(fs):
+                os.unlink(os.path.join(local_path(root), name))
+            else:
+                fs.rm_file(f"{str(root).rstrip('/')}/{name}")
+        except OSError:
+            pass
+
+
 def recover(root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None, read_only: bool = False) -> bool:
     """Finish a persist that was killed after it had committed, if there is one.
 
@@ -186,7 +216,7 @@ def recover(root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None, read_o
     Raises:
         pannier.errors.JournalError: it cannot be finished; nothing was changed.
     """
-    return bool(unwrap_local(fs) and _core.recover(local_path(root), read_only))
+    return bool(unwrap_local(fs) and _core.recover(local_path(root), read_only or _looking.get()))
 
 
 def stamp(paths: Iterable[Path], root: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Any:
@@ -246,7 +276,7 @@ def _pending(directory: str) -> list[str]:
     """Finishes a commit, or names its files if it stays (in a read-only directory)."""
     if not os.path.lexists(os.path.join(directory, OWN_PREFIX + "commit")):
         return []
-    _core.recover(directory)
+    _core.recover(directory, _looking.get())
     return _core.pending(directory)
 
 
@@ -273,7 +303,7 @@ def _take_special(inside: dict[str, Buffer]) -> list[tuple[str, Buffer]]:
     return [(path, inside.pop(path)) for path in list(inside) if _is_special(path)]
 
 
-def _list_remote(path: Path, fs: "fsspec.AbstractFileSystem") -> list[str]:
+def list_remote(path: Path, fs: "fsspec.AbstractFileSystem") -> list[str]:
     # Object stores cache listings; another process may have persisted since.
     fs.invalidate_cache(path)
     names = []

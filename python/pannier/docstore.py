@@ -20,7 +20,7 @@ from llama_index.core.storage.docstore.types import (
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, BaseKVStore
 from llama_index.core.utils import concat_dirs
 
-from pannier import _core, _files
+from pannier import _core, _files, _pack
 from pannier._nodeplan import ensure_plans
 from pannier._views import LiveMapping, checked_iter
 from pannier.kvstore import SimpleKVStore
@@ -445,6 +445,8 @@ class SimpleDocumentStore(_DocumentStoreMethods, PeerSimpleDocumentStore):
 
     def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
         """Writes the store to a file, atomically. Errors as ``SimpleKVStore.persist``."""
+        if _pack.persisted("docstore", self, persist_path, fs):
+            return
         if type(self._kvstore) is SimpleKVStore:
             _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
         else:

@@ -25,7 +25,7 @@ import fsspec
 from llama_index.core.graph_stores import simple as peer
 from llama_index.core.graph_stores.types import DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME
 
-from pannier import _files
+from pannier import _files, _pack, _stored
 from pannier._core import TripletTable
 from pannier._encoding import corrupt, explain
 
@@ -427,6 +427,8 @@ class SimpleGraphStore(PeerStore):
             CommitError: an OSError; the file is as it was.
         """
         fs = fs or self._fs
+        if _pack.persisted("graph store", self, persist_path, fs):
+            return
         _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
 
     @classmethod
@@ -449,14 +451,14 @@ class SimpleGraphStore(PeerStore):
             UnicodeDecodeError: nor text.
         """
         fs = fs or fsspec.filesystem("file")
-        if not _files.exists(persist_path, fs):
+        if not _stored.exists(persist_path, fs):
             peer.logger.warning(
                 f"No existing {peer.__name__} found at {persist_path}. "
                 "Initializing a new graph_store from scratch. "
             )
             return cls()
         peer.logger.debug(f"Loading {peer.__name__} from {persist_path}.")
-        text = _files.read_file(persist_path, fs)
+        text = _stored.read_file(persist_path, fs)
         table = TripletTable.load(text)
         if table is not None:
             return cls(NativeGraphData._wrap(table))

@@ -33,7 +33,7 @@ from llama_index.core.storage.index_store.utils import index_struct_to_json, jso
 from llama_index.core.storage.kvstore.types import BaseKVStore
 from llama_index.core.utils import concat_dirs
 
-from pannier import _core, _files
+from pannier import _core, _files, _pack
 from pannier.kvstore import SimpleKVStore
 
 _CLASSES = (
@@ -283,6 +283,8 @@ class SimpleIndexStore(_IndexStoreMethods, PeerSimpleIndexStore):
 
     def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: Optional[fsspec.AbstractFileSystem] = None) -> None:
         """Writes the store to a file, atomically. Errors as ``SimpleKVStore.persist``."""
+        if _pack.persisted("index store", self, persist_path, fs):
+            return
         if type(self._kvstore) is SimpleKVStore:
             _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
         else:

@@ -26,7 +26,7 @@ import functools
 import inspect
 import threading
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 # (module of LlamaIndex, module of pannier, class name)
 _CLASSES: Tuple[Tuple[str, str, str], ...] = (
@@ -127,16 +127,27 @@ def _redirect(peer: type, ours: type) -> None:
             _set(peer, name, _make_copy(peer, name))
 
 
-def install() -> None:
+def install(format: Optional[str] = None) -> None:
     """Make LlamaIndex use pannier's storage everywhere in this process.
 
     After it ``SimpleVectorStore()``, ``StorageContext.from_defaults()``,
     ``VectorStoreIndex.from_documents(...)`` and all else that makes one of the
     default stores makes pannier's, whatever was imported before. Objects that exist
-    already go on working as they are. Calling it again changes nothing.
+    already go on working as they are. Calling it again changes nothing but ``format``.
+
+    Args:
+        format (str | None): "json" or "pack": what ``StorageContext.persist`` makes of a new
+            directory from now on; None leaves that to the environment variable
+            ``PANNIER_FORMAT``, without which it is JSON.
+
+    Raises:
+        ValueError: another format.
     """
     global _installed
+    from pannier._saving import set_default_format
+
     with _lock:
+        set_default_format(format)
         if _installed:
             return
         pairs = [
@@ -160,6 +171,10 @@ def uninstall() -> None:
     """
     global _installed
     with _lock:
+        if _installed:
+            from pannier._saving import set_default_format
+
+            set_default_format(None)
         _installed = False
         _restore()
 

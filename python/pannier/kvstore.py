@@ -10,7 +10,7 @@ import fsspec
 from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore as PeerSimpleKVStore
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, DEFAULT_COLLECTION
 
-from pannier import _core, _files
+from pannier import _core, _files, _pack, _stored
 from pannier._encoding import corrupt, explain
 from pannier._views import CollectionsView, CollectionView
 
@@ -132,6 +132,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             UnserializableError: (a TypeError) a value that JSON cannot hold; nothing changed.
             CommitError: (an OSError) writing failed; the file is as it was.
         """
+        if _pack.persisted("key-value store", self, persist_path, fs):
+            return
         data = self._pn_encode(os.path.basename(str(persist_path)))
         _files.write_files([(persist_path, data)], os.path.dirname(persist_path), fs)
 
@@ -146,8 +148,12 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             CorruptStoreError: (a json.JSONDecodeError) not JSON; names file and place.
         """
         logger.debug(f"Loading {__name__} from {persist_path}.")
-        data = _files.read_file(persist_path, fs)
         store = cls()
+        found = _stored.find(persist_path, fs)
+        if found is not None and found.kind == _pack.COLLECTIONS:
+            found.fill(store)
+            return store
+        data = _stored.read_file(persist_path, fs)
         if not store._load(data):
             return cls(corrupt(data, str(persist_path)))
         return store

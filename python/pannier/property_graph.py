@@ -45,7 +45,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
-from pannier import _files
+from pannier import _files, _pack, _stored
 from pannier.errors import CorruptStoreError, UnserializableError
 
 __all__ = ["SimplePropertyGraphStore"]
@@ -497,6 +497,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             UnserializableError: a value that JSON cannot hold; no file was touched.
             CommitError: an OSError; the file is as it was.
         """
+        if _pack.persisted("property graph store", self, persist_path, fs):
+            return
         _files.write_files([(persist_path, self._pn_encode())], os.path.dirname(persist_path), fs)
 
     @classmethod
@@ -510,7 +512,7 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
             UnicodeDecodeError: nor text.
         """
-        data = bytes(_files.read_file(persist_path, fs))
+        data = bytes(_stored.read_file(persist_path, fs))
         try:
             # LlamaIndex reads text: strict UTF-8, no byte order mark.
             content = json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())

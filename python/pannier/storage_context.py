@@ -14,8 +14,9 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, ClassVar, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import fsspec
 from llama_index.core.constants import (
@@ -25,16 +26,11 @@ from llama_index.core.constants import (
     PG_STORE_KEY,
     VECTOR_STORE_KEY,
 )
-from llama_index.core.graph_stores import simple as peer_graph
-from llama_index.core.graph_stores import simple_labelled as peer_property_graph
 from llama_index.core.graph_stores.types import DEFAULT_PG_PERSIST_FNAME as PG_FNAME
 from llama_index.core.graph_stores.types import GraphStore, PropertyGraphStore
 from llama_index.core.storage import storage_context as peer_context
-from llama_index.core.storage.docstore import simple_docstore as peer_docstore
 from llama_index.core.storage.docstore.types import BaseDocumentStore
-from llama_index.core.storage.index_store import simple_index_store as peer_index_store
 from llama_index.core.storage.index_store.types import BaseIndexStore
-from llama_index.core.storage.kvstore import simple_kvstore as peer_kvstore
 from llama_index.core.storage.storage_context import (
     DEFAULT_PERSIST_DIR,
     DEFAULT_VECTOR_STORE,
@@ -46,31 +42,30 @@ from llama_index.core.storage.storage_context import (
     NAMESPACE_SEP,
     VECTOR_STORE_FNAME,
 )
-from llama_index.core.utils import concat_dirs, get_tqdm_iterable
-from llama_index.core.vector_stores import simple as peer_vector
+from llama_index.core.utils import concat_dirs
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from pannier import _files, typescript
-from pannier._encoding import explain
+from pannier import _files, _pack, _stored, typescript
+from pannier._saving import (
+    Progress,
+    Steps,
+    Target,
+    checked_format,
+    default_format,
+    format_of,
+    leave_pack,
+    persist_json,
+    persist_pack,
+)
 from pannier.docstore import SimpleDocumentStore
-from pannier.errors import UnserializableError, UnsupportedLayoutError
+from pannier.errors import GenerationError, ReadOnlyError, UnsupportedLayoutError
 from pannier.graph_store import SimpleGraphStore
 from pannier.index_store import SimpleIndexStore
 from pannier.kvstore import SimpleKVStore
 from pannier.property_graph import SimplePropertyGraphStore
 from pannier.vector_store import SimpleVectorStore
 
-# LlamaIndex's classes themselves, whatever its modules' names are rebound to later.
-_PeerContext = peer_context.StorageContext
-_PeerKVStore = peer_kvstore.SimpleKVStore
-_PEER_KV_BACKED = (peer_docstore.SimpleDocumentStore, peer_index_store.SimpleIndexStore)
-_KV_BACKED = (SimpleDocumentStore, SimpleIndexStore)
-_PeerVectorStore = peer_vector.SimpleVectorStore
-_PeerGraphStore = peer_graph.SimpleGraphStore
-_PeerPropertyGraphStore = peer_property_graph.SimplePropertyGraphStore
-
-Progress = Union[bool, Callable[[str, int, int], None], None]
-Target = Tuple[str, Any, str]  # (label, store, path)
+_PeerContext = peer_context.StorageContext  # itself, whatever its module's name is rebound to later
 
 
 class StorageContext(_PeerContext):
@@ -99,6 +94,8 @@ class StorageContext(_PeerContext):
         property_graph_store: Optional[PropertyGraphStore] = None,
         persist_dir: Optional[str] = None,
         fs: Optional[fsspec.AbstractFileSystem] = None,
+        *,
+        format: Optional[str] = None,
     ) -> "StorageContext":
         """A context of the stores given, the rest new and empty, or loaded.
 
@@ -113,8 +110,9 @@ class StorageContext(_PeerContext):
             image_store: the store of namespace ``"image"``.
             vector_stores: by namespace.
             persist_dir (Optional[str]): a directory that ``persist`` wrote, LlamaIndex's,
-                pannier's or LlamaIndex.TS's.
+                pannier's in either format, or LlamaIndex.TS's.
             fs (Optional[fsspec.AbstractFileSystem]): where the directory is.
+            format (Optional[str]): "json" or "pack", for a directory that has both.
 
         Raises:
             FileNotFoundError: there is no docstore or index store in the directory.
@@ -122,7 +120,10 @@ class StorageContext(_PeerContext):
             CorruptStoreError: a file is not the JSON it should be; it is named.
             UnsupportedLayoutError: a LlamaIndex.TS directory with something in it that
                 has no counterpart.
+            MixedFormatError: a pack and JSON files that changed after it.
+            CorruptPackError, FormatVersionError: a file of a pack cannot be read.
         """
+        pack = None
         if persist_dir is None:
             docstore = docstore or SimpleDocumentStore()
             index_store = index_store or SimpleIndexStore()
@@ -135,19 +136,102 @@ class StorageContext(_PeerContext):
         else:
             if vector_store:
                 vector_stores = {DEFAULT_VECTOR_STORE: vector_store}
+            pack = _open(persist_dir, fs, format)
             docstore, index_store, graph_store, property_graph_store, vector_stores = _load(
-                (docstore, index_store, graph_store, property_graph_store, vector_stores), persist_dir, fs
+                (docstore, index_store, graph_store, property_graph_store, vector_stores), persist_dir, fs, pack
             )
         if image_store:
             vector_stores[IMAGE_VECTOR_STORE_NAMESPACE] = image_store
 
-        return cls(
+        self = cls(
             docstore=docstore,
             index_store=index_store,
             vector_stores=vector_stores,
             graph_store=graph_store,
             property_graph_store=property_graph_store,
         )
+        if pack is not None:
+            self._pn_home = _Home(str(persist_dir), fs, pack.generation)
+        return self
+
+    @classmethod
+    def open(
+        cls,
+        persist_dir: Union[str, os.PathLike[str]],
+        *,
+        read_only: bool = False,
+        generation: Optional[int] = None,
+        check: bool = False,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+        format: Optional[str] = None,
+    ) -> "StorageContext":
+        """All stores of a directory, in either format.
+
+        Args:
+            persist_dir: the directory.
+            read_only: the context refuses to persist. Nothing is written into the
+                directory, not even to finish a persist that was killed.
+            generation: of a pack: an earlier generation, see :func:`pannier.history`. Such
+                a context can persist only elsewhere.
+            check: of a pack: check all bytes now, instead of each value before its first use.
+            fs: where the directory is.
+            format: "json" or "pack", for a directory that has both.
+
+        Raises:
+            GenerationError: a LookupError; the directory has no such generation.
+            CorruptPackError: a file of the pack is damaged; names it and the byte.
+            MixedFormatError, FormatVersionError, and as :meth:`from_defaults`.
+        """
+        where = str(persist_dir)
+        pack = _open(where, fs, format, generation, check)
+        if pack is None and generation is not None:
+            raise GenerationError(f"{where} has no pack, so no generation {generation}")
+        stores = _load((None, None, None, None, None), where, fs, pack, read_only)
+        docstore, index_store, graph_store, property_graph_store, vector_stores = stores
+        self = cls(
+            docstore=docstore,
+            index_store=index_store,
+            vector_stores=vector_stores,
+            graph_store=graph_store,
+            property_graph_store=property_graph_store,
+        )
+        if pack is not None:
+            self._pn_home = _Home(where, fs, pack.generation)
+        self._pn_read_only = read_only
+        return self
+
+    _pn_home: ClassVar[Optional["_Home"]] = None  # on an instance: the pack that it was read from or written to
+    _pn_read_only: ClassVar[bool] = False
+
+    @property
+    def generation(self) -> Optional[int]:
+        """The generation of the pack that this context was read from or last persisted
+        as; None when there is no pack."""
+        return self._pn_home.generation if self._pn_home is not None else None
+
+    def reload(self) -> bool:
+        """Bring this context to the current generation of its pack.
+
+        The store objects stay, so indices over them go on; what they hold is replaced, and
+        changes that were not persisted are lost.
+
+        Returns:
+            bool: whether there was a newer one.
+
+        Raises:
+            RuntimeError: the context comes from no pack.
+            CorruptPackError, MixedFormatError, FormatVersionError.
+        """
+        home = self._pn_home
+        if home is None:
+            raise RuntimeError("this context was neither read from a pack nor persisted into one")
+        pack = _pack.open_pack(home.dir, home.fs)
+        if pack is None:
+            raise RuntimeError(f"there is no pack any more in {home.dir}")
+        newer = pack.generation != home.generation
+        _replace(self, _load((None, None, None, None, None), home.dir, home.fs, pack))
+        self._pn_home = home._replace(generation=pack.generation)
+        return newer
 
     def persist(
         self,
@@ -162,8 +246,15 @@ class StorageContext(_PeerContext):
         *,
         in_place: bool = False,
         progress: Progress = None,
+        format: Optional[str] = None,
+        keep: int = 0,
     ) -> None:
         """Write every store into a directory, all of them or none.
+
+        There are two formats, and a directory keeps the one it has. *JSON* is
+        LlamaIndex's layout, byte for byte. A *pack* holds the same stores as a log of
+        changes: persisting writes what changed, opening maps files, earlier generations
+        stay. ``format`` converts a directory that has the other one.
 
         Everything is encoded before the disk is touched. Stores that pannier does not
         know how to encode (a user's own, Faiss, ...) then persist themselves, under
@@ -182,14 +273,25 @@ class StorageContext(_PeerContext):
                 cannot be replaced, as with a bind mount of one file.
             progress: ``True`` for a bar, or a function called with
                 ``(what, done, total)``.
+            format: "json" or "pack"; None is the directory's own, and for a new directory
+                what ``install(format=)`` or ``PANNIER_FORMAT`` say, else JSON.
+            keep: of a pack: how many generations stay from now on (0: as before, 3 at first).
 
         Raises:
             UnserializableError: a value that JSON cannot hold; names store and key path.
+            ConflictError: another writer changed the pack since this context was read from
+                it or persisted into it.
+            LockedError: another writer is at work in the pack.
+            ReadOnlyError: the context was opened ``read_only``.
+            MixedFormatError: the directory has both formats; say which by ``format``.
             NamespaceError: a vector store's namespace that is no file name.
             UnsupportedLayoutError: the directory is LlamaIndex.TS's.
             CommitError: a file operation failed; every file is as before.
         """
         where = str(persist_dir)
+        if self._pn_read_only:
+            raise ReadOnlyError(f"this context was opened read_only; it does not persist (to {where})")
+        chosen = checked_format(format) or format_of(where, fs) or default_format()
 
         def path(fname: str) -> str:
             return concat_dirs(where, fname) if fs is not None else str(Path(where) / fname)
@@ -206,8 +308,17 @@ class StorageContext(_PeerContext):
         for namespace, store in self.vector_stores.items():
             fname = f"{_files.checked_namespace(namespace)}{NAMESPACE_SEP}{vector_store_fname}"
             targets.append((f"vector store {namespace!r}", store, path(fname)))
-        _refuse_typescript(where, [p for _, _, p in targets], fs)
-        _persist(targets, where, fs, in_place, _Steps(progress, len(targets) + 1))
+        _refuse_typescript(where, fs)
+        steps = Steps(progress, len(targets) + 1)
+        if chosen == "pack":
+            done = persist_pack(targets, where, fs, steps, keep)
+            self._pn_home = _Home(where, fs, done.generation)
+            return
+        leaving = leave_pack(where, fs, {os.path.basename(p) for _, _, p in targets}) if _pack.exists(where, fs) else None
+        persist_json(targets, where, fs, in_place, steps, leaving)
+        if leaving:
+            _pack.retire(where, fs)
+            self._pn_home = None
 
     async def apersist(self, *args: Any, **kwargs: Any) -> None:
         """:meth:`persist` in a thread, so the event loop goes on meanwhile."""
@@ -264,12 +375,69 @@ _SIDE_BY_SIDE = 1 << 20
 Stores = Tuple[Any, Any, Any, Any, Any]  # docstore, index, graph, property graph, vector stores
 
 
-def _load(given: Stores, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> Stores:
+class _Home(NamedTuple):
+    """The pack that a context was read from or written to."""
+
+    dir: str
+    fs: Optional[fsspec.AbstractFileSystem]
+    generation: int
+
+
+def _open(
+    persist_dir: str,
+    fs: Optional[fsspec.AbstractFileSystem],
+    format: Optional[str] = None,
+    generation: Optional[int] = None,
+    check: bool = False,
+) -> Optional[_pack.Pack]:
+    """The directory's pack, or None when its JSON files count."""
+    if checked_format(format) == "json":
+        return None
+    return _pack.open_pack(persist_dir, fs, generation, check, mixed=format == "pack" or generation is not None)
+
+
+def _replace(context: StorageContext, stores: Stores) -> None:
+    """Puts what the given stores hold into the context's own store objects."""
+    docstore, index_store, graph_store, property_graph_store, vector_stores = stores
+    for mine, new in ((context.docstore, docstore), (context.index_store, index_store)):
+        if type(mine) is not type(new):
+            raise RuntimeError(f"the {type(mine).__name__} of this context is not one that a pack can replace")
+    context.docstore._kvstore = docstore._kvstore
+    context.index_store._kvstore = index_store._kvstore
+    for namespace, store in vector_stores.items():
+        mine = context.vector_stores.get(namespace)
+        if type(mine) is type(store):
+            mine.data = store.data
+        else:
+            context.vector_stores[namespace] = store
+    if type(context.graph_store) is type(graph_store):
+        context.graph_store._data = graph_store._data
+    mine = context.property_graph_store
+    if property_graph_store is not None and type(mine) is type(property_graph_store):
+        mine.graph = property_graph_store.graph
+    elif property_graph_store is not None:
+        context.property_graph_store = property_graph_store
+
+
+def _load(
+    given: Stores,
+    persist_dir: str,
+    fs: Optional[fsspec.AbstractFileSystem],
+    pack: Optional[_pack.Pack] = None,
+    read_only: bool = False,
+) -> Stores:
     """The stores of a directory, those given kept, all of one and the same persist."""
+    with _pack.reading(persist_dir, fs, pack), _files.looking(read_only):
+        if pack is not None:
+            return _load_once(given, _Loader(persist_dir, fs))
+        return _load_json(given, persist_dir, fs)
+
+
+def _load_json(given: Stores, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> Stores:
     _files.recover(persist_dir, fs)
     names = [DOCSTORE_FNAME, INDEX_STORE_FNAME, GRAPH_STORE_FNAME, PG_FNAME]
     try:
-        names += [n for n in _files.listdir(persist_dir, fs) if n.endswith(VECTOR_STORE_FNAME)]
+        names += [n for n in _stored.listdir(persist_dir, fs) if n.endswith(VECTOR_STORE_FNAME)]
     except OSError:
         pass  # no such directory: the docstore says so
     paths = [os.path.join(persist_dir, name) for name in names]
@@ -279,7 +447,7 @@ def _load(given: Stores, persist_dir: str, fs: Optional[fsspec.AbstractFileSyste
 def _load_once(given: Stores, loader: "_Loader") -> Stores:
     docstore, index_store, graph_store, property_graph_store, vector_stores = given
     with ThreadPoolExecutor(1) if loader.side_by_side() else nullcontext() as pool:
-        vectors = pool.submit(loader.vector_stores) if pool and not vector_stores else None
+        vectors = pool.submit(copy_context().run, loader.vector_stores) if pool and not vector_stores else None
         docstore = docstore or loader.docstore()
         index_store = index_store or loader.index_store()
         graph_store = graph_store or loader.named(GRAPH_STORE_FNAME, SimpleGraphStore)
@@ -320,10 +488,10 @@ class _Loader:
         return concat_dirs(self.dir, fname) if self.fs is not None else os.path.join(self.dir, fname)
 
     def read(self, path: str) -> Any:
-        return typescript.parse(_files.read_file(path, self.fs), path)
+        return typescript.parse(_stored.read_file(path, self.fs), path)
 
     def exists(self, fname: str) -> bool:
-        return _files.exists(self.path(fname), self.fs)
+        return _stored.exists(self.path(fname), self.fs)
 
     def named(self, fname: str, cls: Any) -> Any:
         """The directory's store of a class. Undecodable bytes are told with the file's name."""
@@ -368,7 +536,7 @@ class _Loader:
 
     def starts_as_typescript(self, fname: str) -> bool:
         """Whether the first key may be LlamaIndex.TS's, without parsing the file."""
-        start = bytes(memoryview(_files.read_file(self.path(fname), self.fs))[:200])
+        start = bytes(memoryview(_stored.read_file(self.path(fname), self.fs))[:200])
         return any(key in start for key in (b'"embeddingDict"', b'"textIdToRefDocId"', b'"metadataDict"'))
 
     def converted_vector_stores(self, data: Any) -> Dict[str, BasePydanticVectorStore]:
@@ -403,145 +571,19 @@ def _kvstore(data: Dict[str, Any]) -> SimpleKVStore:
 # ----- Persisting -----
 
 
-class _Steps:
-    """Tells the caller how far a persist is."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.call = progress if callable(progress) else None
-        self.bar = iter(
-            get_tqdm_iterable(range(total), progress is True, "Persisting storage context")
-        )
-
-    def step(self, what: str) -> None:
-        self.done += 1
-        next(self.bar, None)
-        if self.call is not None:
-            self.call(what, self.done, self.total)
-
-    def finish(self) -> None:
-        next(self.bar, None)  # lets a bar close itself
-
-
-def _refuse_typescript(
-    persist_dir: str, paths: List[str], fs: Optional[fsspec.AbstractFileSystem]
-) -> None:
+def _refuse_typescript(persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
     """Keep LlamaIndex.TS's files: some of its names are ours, its contents are not."""
-    loader = _Loader(persist_dir, fs)
-    index = loader.path(INDEX_STORE_FNAME)
-    if not loader.exists(typescript.DOCSTORE_FNAME) or loader.exists(DOCSTORE_FNAME):
-        return
-    if loader.exists(INDEX_STORE_FNAME) and typescript.is_index_store(loader.read(index)):
+    with _pack.reading(persist_dir, fs, None):
+        loader = _Loader(persist_dir, fs)
+        index = loader.path(INDEX_STORE_FNAME)
+        if not loader.exists(typescript.DOCSTORE_FNAME) or loader.exists(DOCSTORE_FNAME):
+            return
+        theirs = loader.exists(INDEX_STORE_FNAME) and typescript.is_index_store(loader.read(index))
+    if theirs:
         raise UnsupportedLayoutError(
             f"{persist_dir} was written by LlamaIndex.TS, and persisting there would replace its "
             f"{INDEX_STORE_FNAME}. Nothing was changed. Persist to another directory."
         )
-
-
-def _own_fs(
-    store: Any, fs: Optional[fsspec.AbstractFileSystem]
-) -> Optional[fsspec.AbstractFileSystem]:
-    """Where a store goes: to ``fs``, else to the file system it was made with."""
-    if fs is not None:
-        return fs
-    own = getattr(store, "_fs", None)
-    return None if _files.unwrap_local(own) else own
-
-
-def _persist(
-    targets: List[Target],
-    persist_dir: str,
-    fs: Optional[fsspec.AbstractFileSystem],
-    in_place: bool,
-    steps: _Steps,
-) -> None:
-    # id(file system) -> (file system, path -> payload); the last of equal paths wins.
-    commits: Dict[int, Tuple[Optional[fsspec.AbstractFileSystem], Dict[str, Any]]] = {}
-    foreign: List[Target] = []
-    for label, store, path in targets:
-        payload = _payload(label, store)
-        if payload is None:
-            foreign.append((label, store, path))
-            continue
-        where = _own_fs(store, fs)
-        commits.setdefault(id(where), (where, {}))[1][path] = payload
-        steps.step(label)
-    for label, store, path in foreign:
-        _make_folder(path, fs)
-        store.persist(persist_path=path, fs=fs)
-        steps.step(label)
-    for where, files in commits.values():
-        _files.write_files(list(files.items()), persist_dir, where, in_place=in_place)
-    steps.step("commit")
-    steps.finish()
-
-
-def _make_folder(path: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
-    """LlamaIndex's docstore, persisted first, makes it before any other store."""
-    folder = os.path.dirname(path)
-    if fs is None:
-        os.makedirs(folder or ".", exist_ok=True)
-    elif folder and not fs.exists(folder):
-        fs.makedirs(folder)
-
-
-def _payload(label: str, store: Any) -> Any:
-    """The content of a store's file, or None when it has to persist itself."""
-    try:
-        if "persist" in getattr(store, "__dict__", ()):
-            return None
-        if type(store) in _KV_BACKED or type(store) in _PEER_KV_BACKED:
-            return _encode_kv(label, store._kvstore)
-        if not _encodes_itself(store):
-            return _encode_peer(label, store)
-        return store._pn_encode(label) if isinstance(store, SimpleVectorStore) else store._pn_encode()
-    except UnserializableError as e:
-        if not e.store:
-            e.store = label
-        raise
-    except TypeError as e:
-        raise UnserializableError(f"{label}: {e}", store=label) from e
-
-
-def _encodes_itself(store: Any) -> bool:
-    """Whether a store is pannier's and nobody has put another ``persist`` over it."""
-    cls = type(store)
-    if not hasattr(cls, "_pn_encode"):
-        return False
-    owner = next((c for c in cls.__mro__ if "persist" in vars(c)), cls)
-    if owner.__module__.partition(".")[0] != "pannier":
-        return False
-    kvstore = getattr(store, "_kvstore", None)
-    return kvstore is None or _encodes_itself(kvstore)
-
-
-def _encode_kv(label: str, kvstore: Any) -> Any:
-    """The file of a document or index store over this key-value store."""
-    if "persist" in getattr(kvstore, "__dict__", ()):
-        return None
-    if type(kvstore) is _PeerKVStore:
-        return _dumps(label, kvstore._collections_mappings)
-    return kvstore._pn_encode(label) if _encodes_itself(kvstore) else None
-
-
-def _encode_peer(label: str, store: Any) -> Optional[bytes]:
-    """The file of a store that is exactly LlamaIndex's own, else None."""
-    cls = type(store)
-    if cls is _PeerVectorStore:
-        return _dumps(label, store.data.to_dict())
-    if cls is _PeerGraphStore:
-        return _dumps(label, store._data.to_dict())
-    if cls is _PeerPropertyGraphStore:
-        return store.graph.model_dump_json().encode("utf-8")
-    return None
-
-
-def _dumps(label: str, value: Any) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except TypeError as e:
-        raise explain(e, label, "", value) from e
 
 
 # ----- Telling what is inside -----

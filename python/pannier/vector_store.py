@@ -55,7 +55,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from pannier import _core, _files, typescript
+from pannier import _core, _files, _pack, _stored, typescript
 from pannier._encoding import corrupt, explain
 from pannier._views import LiveMapping, checked_iter
 
@@ -787,6 +787,8 @@ class SimpleVectorStore(PeerSimpleVectorStore):
             UnserializableError: (a TypeError) a value that JSON cannot hold; nothing changed.
             CommitError: (an OSError) writing failed; the file is as it was.
         """
+        if _pack.persisted("vector store", self, persist_path, fs or self._fs):
+            return
         data = self._pn_encode(os.path.basename(str(persist_path)))
         _files.write_files([(persist_path, data)], os.path.dirname(persist_path), fs or self._fs)
 
@@ -802,10 +804,15 @@ class SimpleVectorStore(PeerSimpleVectorStore):
             ValueError: there is no such file, in LlamaIndex's words.
             CorruptStoreError: it is not JSON.
         """
-        if not _files.exists(persist_path, fs):
+        if not _stored.exists(persist_path, fs):
             raise ValueError(f"No existing {peer.__name__} found at {persist_path}, skipping load.")
         logger.debug(f"Loading {peer.__name__} from {persist_path}.")
-        content = _files.read_file(persist_path, fs)
+        found = _stored.find(persist_path, fs)
+        if found is not None and found.kind == _pack.VECTORS:
+            data = NativeVectorData.over(found.vectors())
+            _pack.bases.set(data, found.pack.base(found.name))
+            return cls(data, fs=fs)
+        content = _stored.read_file(persist_path, fs)
         table = _core.VectorTable.load(content)
         if table is not None:
             return cls(NativeVectorData.over(table), fs=fs)
@@ -847,7 +854,7 @@ class SimpleVectorStore(PeerSimpleVectorStore):
             CorruptStoreError: one of the files is not JSON; the message names it.
         """
         try:
-            names = _files.listdir(persist_dir, fs)
+            names = _stored.listdir(persist_dir, fs)
         except OSError:
             return {DEFAULT_VECTOR_STORE: cls.from_persist_dir(persist_dir, fs=fs)}
         suffix = f"{NAMESPACE_SEP}{DEFAULT_PERSIST_FNAME}"

@@ -1,6 +1,7 @@
 """Kills a process that persists, again and again, and looks at what is left.
 
-A child persists numbered generations over a good directory and reports each one whose
+A child persists numbered generations over a good directory, as files, as the JSON of a
+context or as a pack, and reports each one whose
 persist returned. The parent kills it (SIGKILL) at a random moment, opens the directory
 and requires that everything in it is of one generation, which is not older than the
 last one reported, and that no file of pannier's own is left after the next persist.
@@ -80,7 +81,8 @@ def growing_context() -> Any:
     return StorageContext.from_defaults(property_graph_store=SimplePropertyGraphStore())
 
 
-def context_persist(directory: str, generation: int) -> None:
+def grow(generation: int) -> Any:
+    """The context with every store saying which generation it is."""
     from llama_index.core.data_structs import IndexList
     from llama_index.core.graph_stores.types import EntityNode
     from llama_index.core.schema import TextNode
@@ -93,7 +95,22 @@ def context_persist(directory: str, generation: int) -> None:
     context.property_graph_store.upsert_nodes([EntityNode(name="generation", label=stamp)])
     for store in context.vector_stores.values():
         store.add(nodes[:1])
-    context.persist(directory, in_place=os.environ.get("KILL9_IN_PLACE") == "1")
+    return context
+
+
+def context_persist(directory: str, generation: int) -> None:
+    grow(generation).persist(directory, in_place=os.environ.get("KILL9_IN_PLACE") == "1")
+
+
+def pack_persist(directory: str, generation: int) -> None:
+    """Mostly what changed; the parent, between two children, begins anew."""
+    from pannier import ConflictError
+
+    try:
+        grow(generation).persist(directory, format="pack")
+    except ConflictError:
+        growing_context.cache_clear()
+        grow(generation).persist(directory, format="pack")
 
 
 def context_read(directory: str) -> set[int]:
@@ -112,6 +129,7 @@ def context_read(directory: str) -> set[int]:
 WORKERS: dict[str, Worker] = {
     "files": Worker(files_persist, files_read),
     "context": Worker(context_persist, context_read),
+    "pack": Worker(pack_persist, context_read),
 }
 
 
@@ -141,7 +159,14 @@ def kill_once(args: argparse.Namespace, directory: str, first: int, delay: float
 
 
 def own_files(directory: str) -> list[str]:
-    return [name for name in os.listdir(directory) if name.startswith(".pannier-")]
+    names = os.listdir(directory)
+    segments = [name for name in names if name.startswith("seg-")]
+    if segments:
+        from pannier import _core
+
+        manifest = _core.pack_manifest(directory)
+        segments = [name for name in segments if manifest is None or name not in manifest["segments"]]
+    return segments + [name for name in names if name.startswith(".pannier-")]
 
 
 def check(worker: Worker, directory: str, reported: int) -> tuple[int, str]:

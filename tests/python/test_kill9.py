@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 import pytest
 
-PATH = os.path.join(os.path.dirname(__file__), os.pardir, "crash", "kill9.py")
-SPEC = importlib.util.spec_from_file_location("kill9", PATH)
-assert SPEC is not None and SPEC.loader is not None
-kill9 = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(kill9)
 
 
-@pytest.mark.parametrize("options", [[], ["--in-place"]], ids=["renamed", "in-place"])
-@pytest.mark.parametrize("worker", sorted(kill9.WORKERS))
+def _script(name: str) -> Any:
+    path = os.path.join(os.path.dirname(__file__), os.pardir, "crash", f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+kill9 = _script("kill9")
+readers = _script("readers")
+
+
+WAYS = [(worker, options) for worker in sorted(kill9.WORKERS) for options in ([], ["--in-place"])]
+WAYS.remove(("pack", ["--in-place"]))
+
+
+@pytest.mark.parametrize("worker,options", WAYS, ids=[" ".join([worker, *options]) for worker, options in WAYS])
 def test_killed_persists_leave_one_whole_generation(worker: str, options: list[str]) -> None:
     rounds = 40 if worker == "files" else 4  # a child that imports LlamaIndex takes seconds to start
     outcome = kill9.run(kill9.parse(["--rounds", str(rounds), "--worker", worker, *options]))
     assert outcome.failures == []
     assert outcome.persists >= rounds
+
+
+def test_readers_of_a_pack_see_whole_generations_while_it_is_written() -> None:
+    outcome = readers.run(readers.parse(["--seconds", "2", "--readers", "4"]))
+    assert outcome.failures == []
+    assert outcome.opens >= 16 and outcome.persists > 1
 
 
 def test_a_torn_or_mixed_or_old_directory_would_be_noticed(tmp_path) -> None:

@@ -1,0 +1,439 @@
+"""Packs as the stores see them: where one is, what it holds, what a store builds on.
+
+The format is in csrc/FORMAT.md. A pack holds stores under the names of the files that
+LlamaIndex's layout has for them, so a path such as ``storage/docstore.json`` means the
+same in both formats: the file, or the store of that name in ``storage``'s pack.
+
+A pack on another file system (``fs``) is mirrored into a temporary local directory for
+as long as it takes to map its segments, or to commit: see :class:`Remote`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tempfile
+import time
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from pannier import _core, _files
+from pannier.errors import MixedFormatError
+
+if TYPE_CHECKING:
+    import fsspec
+
+MANIFEST = "MANIFEST"
+SEGMENT = re.compile(r"seg-[0-9a-f]{16}-[0-9a-f]{16}\.pn")
+COLLECTIONS, VECTORS, TEXT = 1, 2, 3  # the kinds of stores
+PATIENCE = 10_000
+"""Milliseconds that a persist waits for another writer."""
+
+MAX_SEGMENTS = 16
+"""What a generation has at most; the next commit merges (FORMAT.md)."""
+
+MAX_OPENS = 20
+"""How often a remote pack that others keep committing to is fetched anew."""
+
+
+class Base(NamedTuple):
+    """What a store in memory was read from or last written to."""
+
+    name: str  # of the store in the pack
+    id: bytes  # of the pack
+    changed: int  # the generation that last changed the store there
+    digest: bytes = b""  # of the text, for a store that is written whole
+
+
+class Bases:
+    """The base of each store object, for as long as the object lives.
+
+    Kept beside the objects: their ``__dict__`` is what pickles and copies carry away, and
+    some are not hashable.
+    """
+
+    def __init__(self) -> None:
+        self._of: Dict[int, Tuple[Any, Base]] = {}
+
+    def get(self, store: Any) -> Optional[Base]:
+        entry = self._of.get(id(store))
+        return entry[1] if entry is not None and entry[0]() is store else None
+
+    def set(self, store: Any, base: Base) -> None:
+        key = id(store)
+        try:
+            ref = weakref.ref(store, lambda dead: self._drop(key, dead))
+        except TypeError:  # an object that nobody can watch is written whole each time
+            return
+        self._of[key] = (ref, base)
+
+    def _drop(self, key: int, dead: Any) -> None:
+        entry = self._of.get(key)
+        if entry is not None and entry[0] is dead:
+            del self._of[key]
+
+
+bases = Bases()
+
+
+class Pack:
+    """One generation of a pack, open for reading.
+
+    Attributes:
+        dir (str): the directory, as a local path or as ``fs`` names it.
+        core (_core.Pack): the segments.
+        generation (int): its number.
+        id (bytes): of the pack.
+        stores (dict[str, tuple[int, int]]): name -> (kind, generation that last changed it).
+    """
+
+    def __init__(self, directory: str, fs: Optional["fsspec.AbstractFileSystem"], core: Any) -> None:
+        self.dir = directory
+        self.fs = fs
+        self.core = core
+        self.generation: int = core.generation
+        manifest = core.manifest
+        self.id: bytes = manifest["id"]
+        entry = next(g for g in manifest["generations"] if g["number"] == self.generation)
+        self.stores: Dict[str, Tuple[int, int]] = entry["stores"]
+        self.json: Dict[str, Tuple[int, int, int]] = entry["json"]
+
+    def kind(self, name: str) -> int:
+        return self.stores[name][0]
+
+    def base(self, name: str, digest: bytes = b"") -> Base:
+        return Base(name, self.id, self.stores[name][1], digest)
+
+
+class Found(NamedTuple):
+    """A store of a pack."""
+
+    pack: Pack
+    name: str
+
+    @property
+    def kind(self) -> int:
+        return self.pack.kind(self.name)
+
+    def fill(self, table: Any) -> None:
+        """Makes the store the contents of a ``SimpleKVStore``."""
+        self.pack.core.kv(self.name, table)
+        bases.set(table, self.pack.base(self.name))
+
+    def vectors(self) -> Any:
+        """The store as a ``_core.VectorTable``."""
+        return self.pack.core.vectors(self.name)
+
+    def text(self) -> Any:
+        """The store as the bytes of its JSON file."""
+        return self.pack.core.text(self.name)
+
+
+# ----- Finding -----
+
+_reading: ContextVar[Optional[Tuple[str, Optional[Pack]]]] = ContextVar("pannier_pack", default=None)
+
+
+@contextmanager
+def reading(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], pack: Optional[Pack]) -> Iterator[None]:
+    """All stores that are loaded from the directory meanwhile come from this generation of
+    its pack, or, with None, from its JSON files."""
+    token = _reading.set((_root(str(directory), fs), pack))
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def _root(directory: str, fs: Optional["fsspec.AbstractFileSystem"]) -> str:
+    if _files.unwrap_local(fs):
+        return _files.local_path(directory or ".")
+    return str(directory).rstrip("/")
+
+
+def exists(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool:
+    """Whether the directory has a manifest at all (it may be a retired one)."""
+    root = _root(str(directory), fs)
+    if _files.unwrap_local(fs):
+        return os.path.lexists(os.path.join(root, MANIFEST))
+    return bool(fs.exists(f"{root}/{MANIFEST}"))
+
+
+def manifest(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Optional[Dict[str, Any]]:
+    """The manifest (see ``_core.Pack.manifest``) of a directory whose stores are a pack.
+
+    Returns:
+        None when there is no manifest, or a retired one.
+    """
+    if not exists(directory, fs):
+        return None
+    root = _root(str(directory), fs)
+    if _files.unwrap_local(fs):
+        found = _core.pack_manifest(root)
+    else:
+        with Remote(root, fs) as local:
+            found = _core.pack_manifest(local.dir)
+    return found if found and found["generations"] else None
+
+
+def open_pack(
+    directory: _files.Path,
+    fs: Optional["fsspec.AbstractFileSystem"] = None,
+    generation: Optional[int] = None,
+    check: bool = False,
+    mixed: bool = False,
+) -> Optional[Pack]:
+    """The pack in a directory, or None when its stores are JSON files.
+
+    Args:
+        directory: where.
+        fs: the file system; None is the local one.
+        generation: its number; None is the current one.
+        check: check all bytes now.
+        mixed: take the pack although JSON files changed after it.
+
+    Raises:
+        GenerationError: there is no such generation.
+        CorruptPackError, FormatVersionError: a file of it cannot be read.
+        MixedFormatError: JSON files of the same stores are newer, or unknown to it.
+    """
+    if not exists(directory, fs):
+        return None
+    root = _root(str(directory), fs)
+    if _files.unwrap_local(fs):
+        core = _core.Pack.open(root, generation or 0, check)
+    else:
+        core = _open_remote(root, fs, generation or 0, check)
+    if core is None:
+        return None
+    pack = Pack(root, fs, core)
+    if not mixed:
+        _refuse_mixture(pack)
+    return pack
+
+
+def find(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Optional[Found]:
+    """The store that a file's path means, when the directory has a pack with it."""
+    directory, name = os.path.split(str(path))
+    pinned = _reading.get()
+    if pinned is not None and pinned[0] == _root(directory, fs):
+        pack = pinned[1]
+    else:
+        pack = open_pack(directory, fs)
+    return Found(pack, name) if pack is not None and name in pack.stores else None
+
+
+def names(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> List[str]:
+    """The names of the stores in a directory's pack; none when it has no pack."""
+    pinned = _reading.get()
+    if pinned is not None and pinned[0] == _root(str(directory), fs):
+        return list(pinned[1].stores) if pinned[1] is not None else []
+    found = manifest(directory, fs)
+    return list(found["generations"][-1]["stores"]) if found else []
+
+
+# ----- JSON files beside a pack -----
+
+
+def remote_names(root: str, fs: Any) -> List[str]:
+    """Base names in a directory on another file system; none when there is no such one."""
+    try:
+        return _files.list_remote(root, fs)
+    except FileNotFoundError:
+        return []
+
+
+def json_beside(
+    directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], stores: Any
+) -> Dict[str, Tuple[int, int]]:
+    """The JSON files in a directory that have names of stores: name -> (size, mtime in ns)."""
+    root = _root(str(directory), fs)
+    found = {}
+    if _files.unwrap_local(fs):
+        for name in stores:
+            try:
+                st = os.stat(os.path.join(root, name))
+            except (OSError, ValueError):
+                continue
+            found[name] = (st.st_size, st.st_mtime_ns)
+    else:
+        there = remote_names(root, fs)
+        for name in stores:
+            if name in there:
+                found[name] = (int(fs.info(f"{root}/{name}")["size"]), 0)
+    return found
+
+
+def _crc(root: str, name: str, fs: Optional["fsspec.AbstractFileSystem"]) -> int:
+    if _files.unwrap_local(fs):
+        return int(_core.crc32c(_files.read_file(os.path.join(root, name))))
+    return int(_core.crc32c(fs.cat_file(f"{root}/{name}")))
+
+
+def outdated_json(
+    directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], stores: Any
+) -> Tuple[Tuple[str, int, int, int], ...]:
+    """What a manifest notes of the JSON files that a commit leaves behind."""
+    root = _root(str(directory), fs)
+    beside = json_beside(directory, fs, stores)
+    return tuple((name, size, mtime, _crc(root, name, fs)) for name, (size, mtime) in beside.items())
+
+
+def newer_json(
+    directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], generation: Dict[str, Any]
+) -> List[str]:
+    """JSON files of a generation's stores that are not what the manifest noted as outdated."""
+    root = _root(str(directory), fs)
+    newer = []
+    for name, (size, mtime) in json_beside(directory, fs, generation["stores"]).items():
+        noted = generation["json"].get(name)
+        if noted is None or noted[0] != size or (noted[1] != mtime and noted[2] != _crc(root, name, fs)):
+            newer.append(name)
+    return newer
+
+
+def _refuse_mixture(pack: Pack) -> None:
+    refuse_mixture(pack.dir, pack.fs, {"stores": pack.stores, "json": pack.json})
+
+
+def refuse_mixture(
+    directory: str, fs: Optional["fsspec.AbstractFileSystem"], generation: Dict[str, Any]
+) -> None:
+    """Raises MixedFormatError when it is not clear which format is meant."""
+    newer = newer_json(directory, fs, generation)
+    if newer:
+        raise MixedFormatError(
+            f"{directory} holds a pack ({MANIFEST}) and JSON files of the same stores that it does not know: "
+            f"{', '.join(sorted(newer))}. Something that knows no packs has persisted there. Nothing was changed. "
+            "Say which counts: format='pack' or format='json' (StorageContext.open, persist), or move the others away."
+        )
+
+
+# ----- Writing -----
+
+
+def writer_note() -> str:
+    """Who writes, for the message that those who wait get."""
+    return f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
+
+
+def persisted(label: str, store: Any, path: Any, fs: Optional["fsspec.AbstractFileSystem"]) -> bool:
+    """Persists a single store into the pack of its directory, if that has one."""
+    if not exists(os.path.dirname(os.fspath(path)), fs):
+        return False
+    from pannier import _saving  # it knows all stores
+
+    return _saving.persist_alone(label, store, path, fs)
+
+
+@contextmanager
+def writable(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) -> Iterator[str]:
+    """A local directory to commit to; what is committed is in ``directory`` afterwards."""
+    root = _root(str(directory), fs)
+    if _files.unwrap_local(fs):
+        yield root
+        return
+    with Remote(root, fs) as mirror:
+        mirror.prepare_merge()
+        yield mirror.dir
+        mirror.upload()
+
+
+def retire(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) -> None:
+    """Removes a pack's files, when its manifest has no generations any more."""
+    root = _root(str(directory), fs)
+    if _files.unwrap_local(fs):
+        _core.pack_retire(root, writer_note(), PATIENCE)
+        return
+    _files.remove([MANIFEST, *(n for n in remote_names(root, fs) if SEGMENT.fullmatch(n))], root, fs)
+
+
+class Remote:
+    """A pack on another file system, mirrored in a temporary local directory.
+
+    A commit there needs the manifest, and segments only when many have to be merged;
+    what it wrote goes up afterwards, the manifest last, so that a reader finds the old
+    generation or the new one. There is no lock: two writers at the same moment are
+    noticed only if one has read the manifest after the other has put it.
+    """
+
+    def __init__(self, root: str, fs: Any) -> None:
+        self.root = root
+        self.fs = fs
+        self._tmp = tempfile.TemporaryDirectory(prefix="pannier-")
+        self.dir = self._tmp.name
+
+    def __enter__(self) -> "Remote":
+        try:
+            self._fetch_manifest()
+        except BaseException:
+            self._tmp.cleanup()
+            raise
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._tmp.cleanup()
+
+    def _fetch(self, name: str) -> None:
+        data = self.fs.cat_file(f"{self.root}/{name}")
+        with open(os.path.join(self.dir, name), "wb") as f:
+            f.write(data)
+
+    def _fetch_manifest(self) -> None:
+        self.had: Dict[str, int] = {}
+        if not self.fs.exists(f"{self.root}/{MANIFEST}"):
+            return
+        self._fetch(MANIFEST)
+        found = _core.pack_manifest(self.dir)
+        self.had = dict(found["segments"]) if found else {}
+
+    def fetch_segments(self, names: Any) -> None:
+        for name in names:
+            self._fetch(name)
+
+    def prepare_merge(self) -> None:
+        """Fetches the current generation's segments when the next commit will merge them."""
+        found = _core.pack_manifest(self.dir)
+        current = found["generations"][-1]["segments"] if found and found["generations"] else []
+        if len(current) >= MAX_SEGMENTS:
+            self.fetch_segments(current)
+
+    def upload(self) -> None:
+        """Puts new segments, then the manifest, then deletes what nothing refers to."""
+        found = _core.pack_manifest(self.dir)
+        if found is None:
+            return
+        for name in found["segments"]:
+            if name not in self.had:
+                self._put(name)
+        self._put(MANIFEST)
+        for name in remote_names(self.root, self.fs):
+            if SEGMENT.fullmatch(name) and name not in found["segments"]:
+                self.fs.rm_file(f"{self.root}/{name}")
+
+    def _put(self, name: str) -> None:
+        if not self.fs.exists(self.root):
+            self.fs.makedirs(self.root, exist_ok=True)
+        with open(os.path.join(self.dir, name), "rb") as f:
+            self.fs.pipe_file(f"{self.root}/{name}", f.read())
+
+
+def _open_remote(root: str, fs: Any, generation: int, check: bool) -> Any:
+    for attempt in range(MAX_OPENS):
+        with Remote(root, fs) as mirror:
+            found = _core.pack_manifest(mirror.dir)
+            if not found or not found["generations"]:
+                return None
+            wanted = [g for g in found["generations"] if g["number"] == (generation or found["generations"][-1]["number"])]
+            try:
+                for g in wanted:
+                    mirror.fetch_segments(g["segments"])
+            except FileNotFoundError:
+                if attempt + 1 < MAX_OPENS:
+                    continue  # the manifest was replaced meanwhile
+                raise
+            return _core.Pack.open(mirror.dir, generation, check, True)
+    return None
