@@ -30,14 +30,22 @@ static void blob_init(pn_blob *b, const pn_alloc *alloc, blob_kind kind, const u
     b->len = n;
 }
 
-pn_status pn_blob_copy(const pn_alloc *alloc, const void *ptr, size_t n, pn_blob **out)
+pn_status pn_blob_new(const pn_alloc *alloc, size_t n, uint8_t **bytes, pn_blob **out)
 {
     PN_FAIL_IF(n > SIZE_MAX - sizeof(pn_blob), PN_ERR_NOMEM);
     pn_blob *b = pn_alloc_get(alloc, sizeof *b + n);
     PN_FAIL_IF(b == NULL, PN_ERR_NOMEM);
-    blob_init(b, alloc, BLOB_INLINE, (const uint8_t *)(b + 1), n);
-    if (n) memcpy(b + 1, ptr, n);
+    *bytes = (uint8_t *)(b + 1);
+    blob_init(b, alloc, BLOB_INLINE, *bytes, n);
     *out = b;
+    return PN_OK;
+}
+
+pn_status pn_blob_copy(const pn_alloc *alloc, const void *ptr, size_t n, pn_blob **out)
+{
+    uint8_t *bytes;
+    PN_TRY(pn_blob_new(alloc, n, &bytes, out));
+    if (n) memcpy(bytes, ptr, n);
     return PN_OK;
 }
 
@@ -82,9 +90,16 @@ pn_blob *pn_blob_ref(pn_blob *blob)
     return blob;
 }
 
-void pn_blob_unref(pn_blob *blob)
+void pn_blob_ref_many(pn_blob *blob, size_t n)
 {
-    if (blob == NULL || atomic_fetch_sub_explicit(&blob->refs, 1, memory_order_acq_rel) != 1) return;
+    if (blob != NULL) atomic_fetch_add_explicit(&blob->refs, (unsigned)n, memory_order_relaxed);
+}
+
+void pn_blob_unref(pn_blob *blob) { pn_blob_unref_many(blob, 1); }
+
+void pn_blob_unref_many(pn_blob *blob, size_t n)
+{
+    if (blob == NULL || n == 0 || atomic_fetch_sub_explicit(&blob->refs, (unsigned)n, memory_order_acq_rel) != n) return;
     if (blob->kind == BLOB_WRAPPED) {
         const wrapped_blob *w = (const wrapped_blob *)blob;
         w->release(w->ctx, blob->ptr, blob->len);

@@ -5,7 +5,7 @@
 #include <assert.h>
 
 #define DELETED UINT32_MAX
-enum { MIN_SLOTS = 8 };
+enum { MIN_SLOTS = 8, KEYS_MIN = 32, KEYS_MAX = 4096 };
 
 #if defined(__GNUC__)
 #define PREFETCH(p) __builtin_prefetch(p)
@@ -39,9 +39,14 @@ void pn_omap_init(pn_omap *m, const pn_alloc *alloc, size_t value_size)
 
 void pn_omap_clear(pn_omap *m)
 {
-    for (size_t i = 0; i < m->used; i++) pn_blob_unref(entry_at(m, i)->owner);
+    pn_blob_run run = {NULL, 0};
+    for (size_t i = 0; i < m->used; i++) pn_blob_run_unref(&run, entry_at(m, i)->owner);
+    pn_blob_unref_many(run.blob, run.n);
+    pn_blob_unref(m->keys);
     pn_alloc_put(m->alloc, m->entries);
     pn_alloc_put(m->alloc, m->index);
+    m->keys = NULL;
+    m->keys_left = 0;
     m->entries = NULL;
     m->index = NULL;
     m->used = m->live = m->cap = m->mask = 0;
@@ -89,6 +94,37 @@ static pn_status rebuild(pn_omap *m, size_t slots)
     pn_alloc_put(m->alloc, m->index);
     m->index = index;
     m->mask = slots - 1;
+    return PN_OK;
+}
+
+static void ref_owners(const pn_omap *m)
+{
+    pn_blob_run run = {NULL, 0};
+    for (size_t i = 0; i < m->used; i++) pn_blob_run_ref(&run, entry_at(m, i)->owner);
+    pn_blob_ref_many(run.blob, run.n);
+}
+
+pn_status pn_omap_clone(const pn_omap *m, pn_omap *out)
+{
+    *out = *m;
+    out->entries = NULL;
+    out->index = NULL;
+    out->keys = NULL;
+    out->keys_left = 0;
+    out->used = out->live = out->cap = out->mask = 0;
+    if (m->live == 0) return PN_OK;
+    out->entries = pn_alloc_get(m->alloc, m->used * m->stride);
+    out->index = pn_alloc_get(m->alloc, (m->mask + 1) * sizeof *m->index);
+    if (out->entries == NULL || out->index == NULL) {
+        pn_omap_clear(out);
+        return PN_ERR_NOMEM;
+    }
+    memcpy(out->entries, m->entries, m->used * m->stride);
+    memcpy(out->index, m->index, (m->mask + 1) * sizeof *m->index);
+    out->used = out->cap = m->used;
+    out->live = m->live;
+    out->mask = m->mask;
+    ref_owners(out);
     return PN_OK;
 }
 
@@ -143,6 +179,26 @@ void pn_omap_nearer(const pn_omap *m, uint32_t hash)
     if (n != 0 && n != DELETED) PREFETCH(entry_at(m, n - 1));
 }
 
+/* Copies a key to where copied keys go; a reference for the entry. */
+static pn_status copy_key(pn_omap *m, pn_bytes *key, pn_blob **owner)
+{
+    if (m->keys == NULL || key->len > m->keys_left) {
+        size_t room = KEYS_MIN * (m->live + 1) < KEYS_MAX ? KEYS_MIN * (m->live + 1) : KEYS_MAX;
+        if (room < key->len) room = key->len;
+        pn_blob *blob;
+        PN_TRY(pn_blob_new(m->alloc, room, &m->keys_at, &blob));
+        pn_blob_unref(m->keys);
+        m->keys = blob;
+        m->keys_left = room;
+    }
+    if (key->len) memcpy(m->keys_at, key->ptr, key->len);
+    key->ptr = m->keys_at;
+    m->keys_at += key->len;
+    m->keys_left -= key->len;
+    *owner = pn_blob_ref(m->keys);
+    return PN_OK;
+}
+
 pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bool *added)
 {
     PN_FAIL_IF(key.len > UINT32_MAX, PN_ERR_RANGE); /* before its bytes are read */
@@ -161,19 +217,14 @@ pn_status pn_omap_put_hashed(pn_omap *m, pn_bytes key, uint32_t hash, pn_blob *o
             return PN_OK;
         }
     }
-    pn_blob *own = NULL;
-    if (owner == NULL) {
-        PN_TRY(pn_blob_copy(m->alloc, key.ptr, key.len, &own));
-        key.ptr = pn_blob_view(own).ptr;
-    }
-    pn_status s = make_room(m);
-    if (s != PN_OK) {
-        pn_blob_unref(own);
-        return s;
-    }
+    PN_TRY(make_room(m));
+    if (owner == NULL)
+        PN_TRY(copy_key(m, &key, &owner));
+    else
+        pn_blob_ref(owner);
     size_t slot = probe(m, key, hash, &n);
     head *e = entry_at(m, m->used);
-    *e = (head){key.ptr, own ? own : pn_blob_ref(owner), (uint32_t)key.len, hash};
+    *e = (head){key.ptr, owner, (uint32_t)key.len, hash};
     memset(value_of(e), 0, m->stride - sizeof *e);
     m->index[slot] = (uint32_t)++m->used;
     m->live++;

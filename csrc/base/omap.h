@@ -8,7 +8,8 @@
  * Semantics are those of Python's dict: overwriting keeps an entry's place,
  * removing and adding again goes to the end. A key's bytes are borrowed from a
  * blob that the entry holds a reference to (so keys may point into a loaded
- * file), or copied into a blob of their own.
+ * file), or copied into a blob that the map fills with one key after another (at most
+ * 4 KB, so that one key which stays does not hold much).
  *
  * Values are plain bytes to the map: it neither frees nor looks into them. The
  * owner releases them before removing, or gets them handed out by removal.
@@ -31,6 +32,9 @@ typedef struct pn_omap {
     size_t live;     /* entries in use */
     size_t cap;      /* room in entries */
     size_t mask;     /* slots in index - 1, or 0 while empty */
+    pn_blob *keys;   /* where copied keys go, or NULL */
+    uint8_t *keys_at;
+    size_t keys_left;
     uint64_t version; /* changes with every put of a new key and every removal */
 } pn_omap;
 
@@ -40,6 +44,11 @@ void pn_omap_clear(pn_omap *m); /* frees; values must have been released */
 pn_status pn_omap_reserve(pn_omap *m, size_t n);
 
 static inline size_t pn_omap_len(const pn_omap *m) { return m->live; }
+
+/* A copy: the same keys, values and order, each byte for byte. O(n), at the speed of
+ * copying memory; what the values refer to is the caller's to look after. *out is
+ * initialised by this, and holds nothing on failure. */
+pn_status pn_omap_clone(const pn_omap *m, pn_omap *out);
 
 /* The value of a key, or NULL. */
 void *pn_omap_get(const pn_omap *m, pn_bytes key);

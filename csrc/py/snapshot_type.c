@@ -1,7 +1,8 @@
 /* snapshot_type.c: Snapshot, the entries of a collection as they stood at one moment.
  *
- * Holding a span costs a reference to its blob, so taking one is cheap and builds no
- * value. A value is decoded when asked for. An entry whose value a built node would
+ * Taking one copies the map (pn_omap_clone) and a reference to each value: a few
+ * nanoseconds an entry, and no Python object is made, not even for a key. A value is
+ * decoded when asked for. An entry whose value a built node would
  * share with the store (something nested in it) is, on decoding, put into the store as
  * its live value, if the store still holds the very span: then both see one object, as
  * when the peer builds all nodes at once.
@@ -13,37 +14,54 @@ typedef struct {
     PyObject_HEAD
     PyObject *table; /* the KVTable it was taken from */
     PyObject *name;  /* the collection */
-    size_t len;
-    pn_cell *cells; /* JSON, MPACK, PACKED or LIVE */
-    PyObject *keys; /* list of str */
+    pn_omap cells;   /* key -> pn_cell: JSON, MPACK, PACKED or LIVE */
+    size_t live;     /* how many are LIVE */
 } snapshot_object;
 
-static pn_cell share(const pn_cell *cell)
+static bool is_span(const pn_cell *c)
 {
-    pn_cell c = *cell;
-    if (c.kind == PN_CELL_LIVE)
-        Py_INCREF((PyObject *)c.live);
-    else
-        pn_blob_ref(c.span.blob);
-    return c;
+    return c->kind == PN_CELL_JSON || c->kind == PN_CELL_MPACK || c->kind == PN_CELL_PACKED;
 }
 
-static int fill(snapshot_object *self, pn_coll *coll)
+/* Native state is made live: only that can be shared. */
+static int promote_native(pn_coll *coll)
 {
-    size_t n = pn_omap_len(&coll->cells), pos = 0;
-    self->keys = pn_py_key_list(&coll->cells);
-    if (self->keys == NULL) return -1;
-    if (n == 0) return 0;
-    self->cells = pn_alloc_zero(&pn_alloc_system, n, sizeof *self->cells);
-    if (self->cells == NULL) return PyErr_NoMemory(), -1;
+    size_t pos = 0;
     pn_bytes key;
     void *value;
     while (pn_omap_next(&coll->cells, &pos, &key, &value)) {
         pn_cell *cell = value;
-        bool native = cell->kind == PN_CELL_REFDOC || cell->kind == PN_CELL_STRUCT;
-        if (native && pn_py_promote(coll, cell) == NULL) return -1;
-        self->cells[self->len++] = share(cell);
+        if (!is_span(cell) && pn_py_promote(coll, cell) == NULL) return -1;
     }
+    return 0;
+}
+
+/* References for the cells of the copy; how many are live. */
+static size_t retain(const pn_omap *cells)
+{
+    pn_blob_run run = {NULL, 0};
+    size_t pos = 0, live = 0;
+    pn_bytes key;
+    void *value;
+    while (pn_omap_next(cells, &pos, &key, &value)) {
+        const pn_cell *c = value;
+        if (c->kind == PN_CELL_LIVE) {
+            Py_INCREF((PyObject *)c->live);
+            live++;
+        } else {
+            pn_blob_run_ref(&run, c->span.blob);
+        }
+    }
+    pn_blob_ref_many(run.blob, run.n);
+    return live;
+}
+
+static int fill(snapshot_object *self, pn_coll *coll)
+{
+    if (promote_native(coll) < 0) return -1;
+    pn_status s = pn_omap_clone(&coll->cells, &self->cells);
+    if (s != PN_OK) return pn_py_raise(s, NULL, NULL), -1;
+    self->live = retain(&self->cells);
     return 0;
 }
 
@@ -66,9 +84,8 @@ static PyObject *doc_snapshot(PyObject *module, PyObject *args)
     if (self != NULL) {
         self->table = Py_NewRef(table);
         self->name = Py_NewRef(name);
-        self->len = 0;
-        self->cells = NULL;
-        self->keys = NULL;
+        self->live = 0;
+        pn_omap_init(&self->cells, &pn_alloc_system, sizeof(pn_cell));
         if (fill(self, coll) < 0) Py_CLEAR(self);
     }
     if (self != NULL) PyObject_GC_Track(self);
@@ -76,40 +93,50 @@ static PyObject *doc_snapshot(PyObject *module, PyObject *args)
     return (PyObject *)self;
 }
 
-/* The store's cell for entry i, if it still is the span that the snapshot holds. */
-static pn_cell *same_cell(snapshot_object *self, pn_module_state *state, Py_ssize_t i, pn_coll **coll)
+static pn_cell *cell_of(const pn_omap *cells, PyObject *key)
 {
-    pn_kv *kv = pn_py_kv(state, self->table);
-    pn_buf a, b;
-    pn_buf_init(&a, &pn_alloc_system);
-    pn_buf_init(&b, &pn_alloc_system);
-    pn_bytes n, k;
-    pn_cell *cell = NULL;
-    if (kv != NULL && pn_py_key(self->name, &a, &n) && pn_py_key(PyList_GET_ITEM(self->keys, i), &b, &k)) {
-        *coll = pn_kv_find(kv, n);
-        cell = *coll ? pn_coll_get(*coll, k) : NULL;
-    }
-    pn_buf_clear(&a);
-    pn_buf_clear(&b);
-    PyErr_Clear();
-    bool text = cell != NULL && (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_PACKED);
-    return text && cell->span.ptr == self->cells[i].span.ptr ? cell : NULL;
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes k;
+    pn_cell *cell = pn_py_key(key, &scratch, &k) ? pn_omap_get(cells, k) : NULL;
+    pn_buf_clear(&scratch);
+    return cell;
 }
 
-/* The entry, settled. */
-static pn_cell *entry_at(snapshot_object *self, PyObject *arg)
+static pn_coll *collection_now(snapshot_object *self, pn_kv *kv)
 {
-    Py_ssize_t i = PyLong_AsSsize_t(arg);
-    if (i == -1 && PyErr_Occurred()) return NULL;
-    if (i >= 0 && (size_t)i < self->len) return pn_py_settle(&self->cells[i]) ? &self->cells[i] : NULL;
-    PyErr_Format(PyExc_IndexError, "no entry %zd", i);
+    pn_buf scratch;
+    pn_buf_init(&scratch, &pn_alloc_system);
+    pn_bytes n;
+    pn_coll *coll = pn_py_key(self->name, &scratch, &n) ? pn_kv_find(kv, n) : NULL;
+    pn_buf_clear(&scratch);
+    return coll;
+}
+
+/* The store's cell for that entry, if it still is the span that the snapshot holds. */
+static pn_cell *same_cell(snapshot_object *self, PyObject *key, const pn_cell *mine, pn_coll **coll)
+{
+    pn_module_state *state = pn_state_of_type(Py_TYPE(self));
+    pn_kv *kv = state ? pn_py_kv(state, self->table) : NULL;
+    *coll = kv ? collection_now(self, kv) : NULL;
+    pn_cell *cell = *coll ? cell_of(&(*coll)->cells, key) : NULL;
+    PyErr_Clear();
+    return cell != NULL && is_span(cell) && cell->span.ptr == mine->span.ptr ? cell : NULL;
+}
+
+/* The entry of that key, settled; NULL with an exception set. */
+static pn_cell *entry_at(snapshot_object *self, PyObject *key)
+{
+    pn_cell *cell = PyUnicode_CheckExact(key) ? cell_of(&self->cells, key) : NULL;
+    if (cell != NULL) return pn_py_settle(cell) ? cell : NULL;
+    if (!PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, key);
     return NULL;
 }
 
-/* The i-th entry's node, where it can be built straight from the text. */
-static PyObject *snapshot_node(PyObject *op, PyObject *arg)
+/* The entry's node, where it can be built straight from the text. */
+static PyObject *snapshot_node(PyObject *op, PyObject *key)
 {
-    pn_cell *cell = entry_at((snapshot_object *)op, arg);
+    pn_cell *cell = entry_at((snapshot_object *)op, key);
     pn_module_state *state = cell ? pn_state_of_type(Py_TYPE(op)) : NULL;
     if (state == NULL) return NULL;
     PyObject *node = NULL;
@@ -118,17 +145,15 @@ static PyObject *snapshot_node(PyObject *op, PyObject *arg)
     return s == PN_ERR_UNSUPPORTED ? Py_NewRef(Py_None) : node;
 }
 
-static PyObject *snapshot_value(PyObject *op, PyObject *arg)
+static PyObject *snapshot_value(PyObject *op, PyObject *key)
 {
     snapshot_object *self = (snapshot_object *)op;
-    pn_cell *mine = entry_at(self, arg);
+    pn_cell *mine = entry_at(self, key);
     if (mine == NULL) return NULL;
-    Py_ssize_t i = mine - self->cells;
-    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
     PyObject *value = pn_py_cell_value(mine);
     if (value == NULL || mine->kind == PN_CELL_LIVE || !pn_py_node_shares(value)) return value;
     pn_coll *coll;
-    pn_cell *cell = state ? same_cell(self, state, i, &coll) : NULL;
+    pn_cell *cell = same_cell(self, key, mine, &coll);
     if (cell == NULL) return value;
     pn_cell old = *cell;
     *cell = (pn_cell){.kind = PN_CELL_LIVE};
@@ -141,7 +166,7 @@ static PyObject *snapshot_value(PyObject *op, PyObject *arg)
 static PyObject *snapshot_keys(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    return Py_NewRef(((snapshot_object *)op)->keys);
+    return pn_py_key_list(&((snapshot_object *)op)->cells);
 }
 
 static PyObject *snapshot_live(PyObject *op, PyObject *unused)
@@ -149,13 +174,25 @@ static PyObject *snapshot_live(PyObject *op, PyObject *unused)
     (void)unused;
     snapshot_object *self = (snapshot_object *)op;
     PyObject *list = PyList_New(0);
-    for (size_t i = 0; list != NULL && i < self->len; i++) {
-        if (self->cells[i].kind != PN_CELL_LIVE) continue;
-        PyObject *n = PyLong_FromSize_t(i);
-        if (n == NULL || PyList_Append(list, n) < 0) Py_CLEAR(list);
-        Py_XDECREF(n);
+    size_t pos = 0;
+    pn_bytes key;
+    void *value;
+    while (self->live > 0 && list != NULL && pn_omap_next(&self->cells, &pos, &key, &value)) {
+        if (((pn_cell *)value)->kind != PN_CELL_LIVE) continue;
+        PyObject *k = pn_py_str(key);
+        if (k == NULL || PyList_Append(list, k) < 0) Py_CLEAR(list);
+        Py_XDECREF(k);
     }
     return list;
+}
+
+static Py_ssize_t snapshot_len(PyObject *op) { return (Py_ssize_t)pn_omap_len(&((snapshot_object *)op)->cells); }
+
+static int snapshot_contains(PyObject *op, PyObject *key)
+{
+    if (!PyUnicode_CheckExact(key)) return PyErr_Format(PyExc_TypeError, "a key of a snapshot is a str"), -1;
+    bool there = cell_of(&((snapshot_object *)op)->cells, key) != NULL;
+    return PyErr_Occurred() ? -1 : there;
 }
 
 static int snapshot_traverse(PyObject *op, visitproc visit, void *arg)
@@ -163,24 +200,35 @@ static int snapshot_traverse(PyObject *op, visitproc visit, void *arg)
     snapshot_object *self = (snapshot_object *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->table);
-    Py_VISIT(self->keys);
-    for (size_t i = 0; i < self->len; i++)
-        if (self->cells[i].kind == PN_CELL_LIVE) Py_VISIT((PyObject *)self->cells[i].live);
+    size_t pos = 0;
+    pn_bytes key;
+    void *value;
+    while (self->live > 0 && pn_omap_next(&self->cells, &pos, &key, &value))
+        if (((pn_cell *)value)->kind == PN_CELL_LIVE) Py_VISIT((PyObject *)((pn_cell *)value)->live);
     return 0;
 }
 
 static int snapshot_clear(PyObject *op)
 {
     snapshot_object *self = (snapshot_object *)op;
-    pn_cell *cells = self->cells;
-    size_t len = self->len;
-    self->cells = NULL;
-    self->len = 0;
-    for (size_t i = 0; i < len; i++) pn_cell_release(&cells[i], &pn_py_host);
-    pn_alloc_put(&pn_alloc_system, cells);
+    pn_omap cells = self->cells; /* live values may run code: the snapshot is empty by then */
+    pn_omap_init(&self->cells, &pn_alloc_system, sizeof(pn_cell));
+    self->live = 0;
+    pn_blob_run run = {NULL, 0};
+    size_t pos = 0;
+    pn_bytes key;
+    void *value;
+    while (pn_omap_next(&cells, &pos, &key, &value)) {
+        pn_cell *c = value;
+        if (is_span(c))
+            pn_blob_run_unref(&run, c->span.blob);
+        else
+            pn_cell_release(c, &pn_py_host);
+    }
+    pn_blob_unref_many(run.blob, run.n);
+    pn_omap_clear(&cells);
     Py_CLEAR(self->table);
     Py_CLEAR(self->name);
-    Py_CLEAR(self->keys);
     return 0;
 }
 
@@ -194,10 +242,10 @@ static void snapshot_dealloc(PyObject *op)
 }
 
 static PyMethodDef snapshot_methods[] = {
-    {"value", snapshot_value, METH_O, "value(i): the i-th value."},
-    {"node", snapshot_node, METH_O, "node(i): the node of the i-th value, or None: build it from the value."},
-    {"keys", snapshot_keys, METH_NOARGS, "The list of keys; do not change it."},
-    {"live", snapshot_live, METH_NOARGS, "Indices of the entries that were live."},
+    {"value", snapshot_value, METH_O, "value(key): the value, or KeyError."},
+    {"node", snapshot_node, METH_O, "node(key): the node of that value, or None: build it from the value."},
+    {"keys", snapshot_keys, METH_NOARGS, "A new list of the keys."},
+    {"live", snapshot_live, METH_NOARGS, "Keys of the entries that were live."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -207,6 +255,8 @@ static PyType_Slot snapshot_slots[] = {
     {Py_tp_traverse, snapshot_traverse},
     {Py_tp_clear, snapshot_clear},
     {Py_tp_dealloc, snapshot_dealloc},
+    {Py_sq_length, snapshot_len},
+    {Py_sq_contains, snapshot_contains},
     {0, NULL},
 };
 

@@ -30,6 +30,9 @@ def _json_to_doc(entry: Any) -> BaseNode:
     return keyval_docstore.json_to_doc(entry)  # looked up there: a caller may have replaced it
 
 
+_UNBUILT = object()
+
+
 class LazyDocs(LiveMapping):
     """``docs`` of a document store: a snapshot, node id -> node.
 
@@ -38,42 +41,60 @@ class LazyDocs(LiveMapping):
     change the store.
     """
 
-    __slots__ = ("_snapshot", "_slots")
+    __slots__ = ("_snapshot", "_built", "_slots")
 
     def __init__(self, snapshot: Any) -> None:
-        keys = snapshot.keys()
         self._snapshot = snapshot
-        # id -> index of an entry that is not built yet, or the node
-        self._slots: Dict[str, Any] = dict(zip(keys, range(len(keys))))
-        for i in snapshot.live():
-            self._slots[keys[i]] = _json_to_doc(snapshot.value(i))
+        self._built: Dict[str, Any] = {}
+        # id -> node, or _UNBUILT: the truth once somebody looks at the ids or changes the
+        # mapping. Until then it is the snapshot, and no id is an object yet.
+        self._slots: Optional[Dict[str, Any]] = None
+        for key in snapshot.live():
+            self._built[key] = _json_to_doc(snapshot.value(key))
+
+    def _open(self) -> Dict[str, Any]:
+        if self._slots is None:
+            slots = dict.fromkeys(self._snapshot.keys(), _UNBUILT)
+            slots.update(self._built)
+            self._slots = slots
+        return self._slots
 
     def __getitem__(self, key: str) -> BaseNode:
-        slot = self._slots[key]
-        if type(slot) is int:
-            node = self._snapshot.node(slot)
-            if node is None:
-                node = _json_to_doc(self._snapshot.value(slot))
-            slot = self._slots[key] = node
+        slots = self._slots
+        if slots is None:
+            if type(key) is not str:
+                slots = self._open()
+            else:
+                built = self._built.get(key)
+                return self._built.setdefault(key, self._build(key)) if built is None else built
+        slot = slots[key]
+        if slot is _UNBUILT:
+            slot = slots[key] = self._build(next(k for k in slots if k == key) if type(key) is not str else key)
         return slot
 
+    def _build(self, key: str) -> BaseNode:
+        node = self._snapshot.node(key)
+        return _json_to_doc(self._snapshot.value(key)) if node is None else node
+
     def __setitem__(self, key: str, node: Any) -> None:
-        self._slots[key] = node
+        self._open()[key] = node
 
     def __delitem__(self, key: str) -> None:
-        del self._slots[key]
+        del self._open()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return checked_iter(list(self._slots), self.__len__)
+        return checked_iter(list(self._open()), self.__len__)
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(self._slots)
+        return reversed(self._open())
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._snapshot if self._slots is None else self._slots)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._slots
+        if self._slots is None and type(key) is str:
+            return key in self._snapshot
+        return key in self._open()
 
 
 class _DocumentStoreMethods:

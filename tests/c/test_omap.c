@@ -194,6 +194,52 @@ static void test_omap_removing_on_the_way(void)
     CHECK_EQ_INT(f.blocks, 0);
 }
 
+/* A clone is equal, has no part in what happens to the other, and lives longer. */
+static void test_omap_clone_is_apart(void)
+{
+    for (int fail = 0; fail < 4; fail++) {
+        fail_alloc f;
+        fail_alloc_init(&f, 0);
+        static model want;
+        want.n = 0;
+        pn_omap m, copy;
+        char text[64];
+        pn_omap_init(&m, &f.alloc, sizeof(int));
+        CHECK_EQ_INT(pn_omap_clone(&m, &copy), PN_OK);
+        CHECK_EQ_INT(pn_omap_len(&copy), 0);
+        CHECK(pn_omap_get(&copy, PN_BYTES("x")) == NULL);
+        for (int key = 0; key < 200; key++) {
+            void *value;
+            bool added;
+            CHECK_EQ_INT(pn_omap_put(&m, key_text(key, text), NULL, &value, &added), PN_OK);
+            *(int *)value = key;
+            model_put(&want, key, key);
+        }
+        int gone;
+        for (int key = 0; key < 200; key += 3) CHECK(pn_omap_remove(&m, key_text(key, text), NULL) && model_remove(&want, key, &gone));
+        f.fail_at = fail ? f.calls + fail : 0;
+        pn_status s = pn_omap_clone(&m, &copy);
+        f.fail_at = 0;
+        CHECK_EQ_INT(s, fail == 1 || fail == 2 ? PN_ERR_NOMEM : PN_OK);
+        if (s == PN_OK) {
+            void *value;
+            bool added;
+            CHECK(pn_omap_remove(&m, key_text(1, text), NULL));
+            CHECK_EQ_INT(pn_omap_put(&m, key_text(900, text), NULL, &value, &added), PN_OK);
+            check_equal(&copy, &want);
+            pn_omap_clear(&m);
+            check_equal(&copy, &want);
+            CHECK_EQ_INT(pn_omap_put(&copy, key_text(0, text), NULL, &value, &added), PN_OK);
+            *(int *)value = 7;
+            model_put(&want, 0, 7);
+            check_equal(&copy, &want);
+        }
+        pn_omap_clear(&copy);
+        pn_omap_clear(&m);
+        CHECK_EQ_INT(f.blocks, 0);
+    }
+}
+
 static void test_omap_reserve_spares_rehashing(void)
 {
     fail_alloc f;
@@ -260,6 +306,7 @@ int main(void)
     RUN(test_omap_holds_the_owner_of_a_key);
     RUN(test_omap_hashes_ahead_of_time);
     RUN(test_omap_removing_on_the_way);
+    RUN(test_omap_clone_is_apart);
     RUN(test_omap_reserve_spares_rehashing);
     RUN(test_omap_put_survives_oom);
     return check_summary();
