@@ -807,7 +807,7 @@ static PyObject *doc_hashes(PyObject *module, PyObject *args)
 static PyObject *info_pair(pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
 {
     int gc = pn_gc_pause();
-    if (r->metadata.kind != PN_CELL_LIVE) pn_coll_touch(coll, cell);
+    pn_coll_goes_live(coll, cell);
     PyObject *metadata = pn_py_promote(NULL, &r->metadata);
     Py_XINCREF(metadata);
     PyObject *ids = metadata ? pn_py_key_list(&r->ids) : NULL;

@@ -24,7 +24,7 @@ void pn_py_kv_replace(PyObject *table, pn_kv *kv);
 
 /* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
  * exception set. `cell` must not be EMPTY. The collection that it lies in is told (NULL: it
- * lies in none, as a ref_doc_info's metadata; the caller touches the info). */
+ * lies in none, as a ref_doc_info's metadata; the caller tells of the info). */
 PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell);
 
 /* The value of a cell as a new object, without promoting: live values are returned

@@ -143,10 +143,10 @@ PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell)
     int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
     PyObject *value = pn_py_cell_value(cell);
     if (value != NULL) {
+        if (coll != NULL) pn_coll_goes_live(coll, cell);
         pn_cell old = *cell;
         *cell = (pn_cell){.kind = PN_CELL_LIVE};
         cell->live = value;
-        if (coll != NULL) pn_coll_touch(coll, cell);
         pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
     }
     pn_gc_resume(gc);

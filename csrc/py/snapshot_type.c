@@ -155,10 +155,14 @@ static PyObject *snapshot_value(PyObject *op, PyObject *key)
     pn_coll *coll;
     pn_cell *cell = same_cell(self, key, mine, &coll);
     if (cell == NULL) return value;
+    if (!pn_py_settle(cell)) { /* the same bytes were right when they were looked at here */
+        Py_DECREF(value);
+        return NULL;
+    }
+    pn_coll_goes_live(coll, cell);
     pn_cell old = *cell;
     *cell = (pn_cell){.kind = PN_CELL_LIVE};
     cell->live = Py_NewRef(value);
-    pn_coll_touch(coll, cell);
     pn_cell_release(&old, &pn_py_host);
     return value;
 }

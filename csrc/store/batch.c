@@ -333,17 +333,23 @@ pn_live_note *pn_live_note_ref(pn_live_note *note)
 void pn_live_note_unref(pn_live_note *note)
 {
     if (note == NULL || --note->refs > 0) return;
-    pn_blob_unref(note->saved);
-    pn_blob_unref(note->offered);
+    pn_blob_unref(note->saved.blob);
+    pn_blob_unref(note->offered.blob);
     pn_alloc_put(note->alloc, note);
+}
+
+void pn_live_note_found(pn_live_note *note, pn_blob *blob, pn_bytes text, bool pending)
+{
+    pn_live_text *to = pending ? &note->offered : &note->saved;
+    if (to->blob == NULL) *to = (pn_live_text){pn_blob_ref(blob), text};
 }
 
 void pn_live_note_settle(pn_live_note *note, bool durable)
 {
-    if (note->offered == NULL) return;
-    pn_blob_unref(durable ? note->saved : note->offered);
+    if (note->offered.blob == NULL) return;
+    pn_blob_unref(durable ? note->saved.blob : note->offered.blob);
     if (durable) note->saved = note->offered;
-    note->offered = NULL;
+    note->offered = (pn_live_text){NULL, {NULL, 0}};
 }
 
 static pn_status encode_text(const pn_batch *b, const live_value *v, pn_buf *text)
@@ -364,15 +370,16 @@ static pn_status keep_text(pn_batch *b, live_value *v, pn_bytes *text)
         pn_blob_unref(blob);
         return s;
     }
-    pn_blob_unref(v->note->offered);
-    v->note->offered = blob;
     *text = pn_blob_view(blob);
+    pn_blob_unref(v->note->offered.blob);
+    v->note->offered = (pn_live_text){blob, *text};
     return PN_OK;
 }
 
 static bool is_saved(const live_value *v, pn_bytes text)
 {
-    return v->compare && v->note != NULL && v->note->saved != NULL && pn_bytes_equal(text, pn_blob_view(v->note->saved));
+    const pn_live_note *note = v->compare ? v->note : NULL;
+    return note != NULL && note->saved.blob != NULL && pn_bytes_equal(text, note->saved.text);
 }
 
 /* The live value becomes its text, or nothing. */

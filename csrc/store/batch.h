@@ -48,16 +48,24 @@ pn_status pn_batch_raw(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_o
 /* The text of a live value as it was last written. A store keeps one for each value that
  * may change unseen, and shares it with its batch: what that encodes is offered here.
  * Guarded by the host's lock. */
+typedef struct pn_live_text {
+    pn_blob *blob; /* NULL: none is known */
+    pn_bytes text; /* in it */
+} pn_live_text;
+
 typedef struct pn_live_note {
     const pn_alloc *alloc;
     size_t refs;
-    pn_blob *saved;   /* the text that the last durable commit has; NULL: none is known */
-    pn_blob *offered; /* another text, that a batch encoded; NULL: none */
+    pn_live_text saved;   /* what the last durable commit has */
+    pn_live_text offered; /* what a commit under way has, if that is another text */
 } pn_live_note;
 
 pn_status pn_live_note_new(const pn_alloc *alloc, pn_live_note **out);
 pn_live_note *pn_live_note_ref(pn_live_note *note); /* NULL gives NULL */
 void pn_live_note_unref(pn_live_note *note);        /* NULL is fine */
+/* The text that the value had before it became live: the last commit has it or (`pending`)
+ * the one under way. Does nothing when such a text is known. */
+void pn_live_note_found(pn_live_note *note, pn_blob *blob, pn_bytes text, bool pending);
 /* The commit ended: what was offered is what is saved, or was never written. */
 void pn_live_note_settle(pn_live_note *note, bool durable);
 

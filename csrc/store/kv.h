@@ -54,11 +54,19 @@ static inline pn_cell *pn_coll_get(const pn_coll *c, pn_bytes key) { return pn_o
  * (EMPTY when the key is new). `owner` as in pn_omap_put. */
 pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old);
 bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
-/* The value in a cell of the collection changed where it is, or is now one that may change
- * at any time (LIVE). Settling a cell, or giving it another form, is no change. */
+/* The value in a cell of the collection changed where it is. Settling a cell, or giving it
+ * another form, is no change. */
 static inline void pn_coll_touch(pn_coll *c, const pn_cell *cell)
 {
     if (c->changes.on) pn_changes_touch(&c->changes, pn_omap_key_of(cell), pn_omap_owner_of(cell));
+}
+
+/* The value in a cell (settled; JSON, MPACK or native) is about to become one that may change
+ * at any time: the cell LIVE, or its ref_doc_info's metadata. O(1), but for such an info. */
+void pn_coll_goes_live_slow(pn_coll *c, const pn_cell *cell);
+static inline void pn_coll_goes_live(pn_coll *c, const pn_cell *cell)
+{
+    if (c->changes.on) pn_coll_goes_live_slow(c, cell);
 }
 
 /* Loads {"collection": {"key": value, ...}, ...}. UNSUPPORTED when the text is valid

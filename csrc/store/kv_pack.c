@@ -58,6 +58,51 @@ static pn_status live_note(pn_coll *coll, pn_bytes key, pn_blob *owner, pn_live_
     return PN_OK;
 }
 
+/* Whether the commit under way, if there is one, changes the key. (If it writes everything,
+ * and fails, the next one will write everything.) */
+static bool is_taken(const pn_coll *c, pn_bytes key) { return pn_omap_get(&c->taken.keys, key) != NULL; }
+
+/* The text that a commit has of a cell which did not change since: *blob is one more
+ * reference, or NULL when the text is not known. */
+static pn_status text_of(pn_coll *c, const pn_cell *cell, pn_blob **blob, pn_bytes *text)
+{
+    *blob = NULL;
+    if (cell->kind == PN_CELL_JSON && cell->canonical) {
+        *blob = pn_blob_ref(cell->span.blob);
+        *text = pn_cell_span(cell);
+    }
+    if (cell->kind != PN_CELL_REFDOC) return PN_OK;
+    pn_buf out;
+    pn_buf_init(&out, c->cells.alloc);
+    pn_status s = pn_refdoc_write_json(cell->refdoc, NULL, &out); /* its metadata is text: no host is needed */
+    if (s == PN_OK) s = pn_blob_take(&out, blob);
+    pn_buf_clear(&out);
+    if (s == PN_OK) *text = pn_blob_view(*blob);
+    return s;
+}
+
+/* A value that is as a commit has it need not be written again for being looked at. */
+static pn_status note_text(pn_coll *c, const pn_cell *cell, pn_bytes key)
+{
+    pn_blob *blob;
+    pn_bytes text;
+    pn_live_note *note;
+    PN_TRY(text_of(c, cell, &blob, &text));
+    PN_FAIL_IF(blob == NULL, PN_ERR_UNSUPPORTED);
+    pn_status s = live_note(c, key, pn_omap_owner_of(cell), &note);
+    if (s == PN_OK) pn_live_note_found(note, blob, text, is_taken(c, key));
+    pn_blob_unref(blob);
+    return s;
+}
+
+void pn_coll_goes_live_slow(pn_coll *c, const pn_cell *cell)
+{
+    pn_bytes key = pn_omap_key_of(cell);
+    if (is_live(cell) || pn_omap_get(&c->lives, key) != NULL) return; /* it is watched */
+    bool changed = c->changes.all || pn_omap_get(&c->changes.keys, key) != NULL;
+    if (changed || note_text(c, cell, key) != PN_OK) pn_coll_touch(c, cell);
+}
+
 static void settle_lives(pn_coll *coll, bool durable)
 {
     size_t pos = 0;

@@ -521,11 +521,10 @@ static bool is_taken(const pn_vec *v, pn_bytes id)
 
 /* The pack has the text that a cell had before it became live, if that did not change since
  * the last commit; or it may have it, when the commit under way is durable. */
-static pn_status keep_text(pn_vec *v, pn_bytes id, const pn_vec_cell *before, pn_live_note *note)
+static void keep_text(pn_vec *v, pn_bytes id, const pn_vec_cell *before, pn_live_note *note)
 {
-    pn_blob **to = is_taken(v, id) ? &note->offered : &note->saved;
-    if (before->blob == NULL || before->crc != 0 || pn_omap_get(&v->noted[PN_VEC_METAS].keys, id) != NULL) return PN_OK;
-    return *to == NULL ? pn_blob_copy(v->alloc, before->ptr, before->len, to) : PN_OK;
+    if (before->blob == NULL || before->crc != 0 || pn_omap_get(&v->noted[PN_VEC_METAS].keys, id) != NULL) return;
+    pn_live_note_found(note, before->blob, (pn_bytes){before->ptr, before->len}, is_taken(v, id));
 }
 
 /* A cell becomes live; what it was is still in *before (as it is in a new cell: nothing). */
@@ -535,8 +534,8 @@ static void note_live(pn_vec *v, pn_bytes id, const pn_vec_cell *before)
     pn_live_note *note;
     if (!c->on || c->all) return;
     pn_status s = pn_vec_live_note(v, id, &note);
-    if (s == PN_OK) s = keep_text(v, id, before, note);
-    if (s != PN_OK) pn_changes_whole(c);
+    if (s == PN_OK) keep_text(v, id, before, note);
+    else pn_changes_whole(c);
 }
 
 static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell cell)

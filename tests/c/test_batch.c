@@ -232,7 +232,7 @@ static void test_batch_does_not_write_the_saved_text_again(void)
         check_written(b, want[i]);
         pn_batch_free(b);
         pn_live_note_settle(note, i != 4);
-        CHECK(note->offered == NULL && note->saved != NULL);
+        CHECK(note->offered.blob == NULL && note->saved.blob != NULL);
     }
     pn_live_note_unref(note);
     CHECK_EQ_INT(o.refs, 1);
