@@ -10,6 +10,7 @@
 #include "persist/pack.h"
 #include "persist/recover.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -357,7 +358,7 @@ static inline bool is_tidy(const pn_vfs *vfs)
     pn_status status = pn_pack_manifest(vfs, &pn_alloc_system, "/d", &m, NULL);
     tidy_look t = {&m, 0, 0};
     int sys = vfs->list(vfs->ctx, "/d", tidy_name, &t);
-    bool tidy = (status == PN_OK || status == PN_ERR_NOT_FOUND) && sys == 0 && t.strange == 0 && t.segments == m.segment_count;
+    bool tidy = (status == PN_OK || status == PN_ERR_NOT_FOUND) && (sys == 0 || sys == ENOENT) && t.strange == 0 && t.segments == m.segment_count;
     pn_manifest_clear(&m);
     return tidy;
 }
@@ -370,6 +371,17 @@ static inline size_t segments_of_current(const pn_vfs *vfs)
     size_t n = g != NULL ? g->segment_count : 0;
     pn_manifest_clear(&m);
     return n;
+}
+
+static inline void put_retired(pn_memfs *fs)
+{
+    pn_manifest m;
+    pn_buf b;
+    pn_manifest_init(&m, &pn_alloc_system);
+    pn_buf_init(&b, &pn_alloc_system);
+    CHECK_EQ_INT(pn_manifest_write(&m, &b), PN_OK);
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/MANIFEST", pn_buf_view(&b)), 0);
+    pn_buf_clear(&b);
 }
 
 /* ---- looking ---- */

@@ -3,6 +3,8 @@
 #include "pack_check.h"
 
 #include "base/crc32c.h"
+#include "os/file_fault.h"
+#include "persist/commit.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -88,24 +90,46 @@ static void test_another_segment_in_its_place_is_noticed(void)
     pn_vfs vfs;
     pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
     char one[PN_PATH_MAX], two[PN_PATH_MAX];
-    pn_buf b;
+    pn_buf b, manifest, second;
     pn_file_error err;
     commit_now(&vfs, &DOCS_SCRIPT, 0);
     segment_path(&vfs, 0, one);
     segment_path(&vfs, 1, two);
     pn_buf_init(&b, &pn_alloc_system);
+    pn_buf_init(&manifest, &pn_alloc_system);
+    pn_buf_init(&second, &pn_alloc_system);
+    CHECK_EQ_INT(pn_file_read(&vfs, "/d/MANIFEST", &manifest, NULL), PN_OK);
+    CHECK_EQ_INT(pn_file_read(&vfs, two, &second, NULL), PN_OK);
     CHECK_EQ_INT(pn_file_read(&vfs, one, &b, NULL), PN_OK);
     CHECK_EQ_INT(pn_memfs_put(fs, two, pn_buf_view(&b)), 0);
     CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_ERR_CORRUPT);
     CHECK_EQ_STR(err.path, two);
     CHECK(verify(&vfs) == 1 && strcmp(found_path, two) == 0);
+    /* And one of the same length. */
+    static const change other[] = {DOC(PN_ENTRY_PUT, "a", "\"DOCS\"")};
+    script same_length = SCRIPT(other);
+    vfs = pn_memfs_vfs(fs);
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/MANIFEST", pn_buf_view(&manifest)), 0);
+    CHECK_EQ_INT(pn_memfs_put(fs, two, pn_buf_view(&second)), 0);
+    CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_OK);
+    char three[PN_PATH_MAX];
+    commit_now(&vfs, &same_length, 0);
+    segment_path(&vfs, 2, three);
+    b.len = 0;
+    CHECK_EQ_INT(pn_file_read(&vfs, three, &b, NULL), PN_OK);
+    CHECK_EQ_INT(b.len, second.len);
+    CHECK_EQ_INT(pn_memfs_put(fs, two, pn_buf_view(&b)), 0);
+    CHECK_EQ_INT(open_close(&vfs, 2, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(err.path, two);
+    pn_buf_clear(&manifest);
+    pn_buf_clear(&second);
     pn_buf_clear(&b);
     pn_memfs_free(fs);
 }
 
 static void test_stores_must_be_those_listed(void)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         pn_vfs vfs;
         pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
         pn_manifest m;
@@ -116,6 +140,7 @@ static void test_stores_must_be_those_listed(void)
         pn_generation *g = &m.generations[0];
         if (i == 0) g->stores[1].kind = PN_STORE_TEXT;
         if (i == 1) g->stores[1].name[0] = 'D';
+        if (i == 3) pn_alloc_put(m.alloc, g->stores[--g->store_count].name);
         if (i == 2) CHECK_EQ_INT(pn_generation_set_store(m.alloc, g, text("more"), 1, 1), PN_OK);
         CHECK_EQ_INT(pn_manifest_write(&m, &b), PN_OK);
         CHECK_EQ_INT(pn_memfs_put(fs, "/d/MANIFEST", pn_buf_view(&b)), 0);
@@ -126,6 +151,88 @@ static void test_stores_must_be_those_listed(void)
         pn_manifest_clear(&m);
         pn_memfs_free(fs);
     }
+}
+
+static pn_status collect(void *buf, pn_bytes bytes) { return pn_buf_append(buf, bytes.ptr, bytes.len); }
+
+/* Puts a segment of these changes behind the others of the newest generation, as no commit
+ * would. */
+static void graft(pn_memfs *fs, pn_status (*emit)(void *ctx, pn_segment_writer *w), const void *ctx)
+{
+    pn_vfs vfs = pn_memfs_vfs(fs);
+    pn_segment_writer *w;
+    pn_manifest m;
+    pn_buf b;
+    char path[PN_PATH_MAX];
+    pn_manifest_segment s;
+    uint32_t at[8];
+    pn_buf_init(&b, &pn_alloc_system);
+    CHECK_EQ_INT(pn_segment_writer_new(&pn_alloc_system, collect, &b, &w), PN_OK);
+    CHECK_EQ_INT(emit((void *)ctx, w), PN_OK);
+    CHECK_EQ_INT(pn_segment_finish(w, &s.size, &s.tail_crc), PN_OK);
+    pn_segment_writer_free(w);
+    pn_segment_name(1, 77, s.name);
+    CHECK_EQ_INT(pn_path_join("/d", s.name, path), 0);
+    CHECK_EQ_INT(pn_memfs_put(fs, path, pn_buf_view(&b)), 0);
+    CHECK_EQ_INT(pn_pack_manifest(&vfs, &pn_alloc_system, "/d", &m, NULL), PN_OK);
+    pn_generation *g = &m.generations[m.generation_count - 1];
+    memcpy(at, g->segments, g->segment_count * sizeof *at);
+    CHECK_EQ_INT(pn_manifest_add_segment(&m, &s, &at[g->segment_count]), PN_OK);
+    CHECK_EQ_INT(pn_generation_set_segments(m.alloc, g, at, g->segment_count + 1), PN_OK);
+    b.len = 0;
+    CHECK_EQ_INT(pn_manifest_write(&m, &b), PN_OK);
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/MANIFEST", pn_buf_view(&b)), 0);
+    pn_manifest_clear(&m);
+    pn_buf_clear(&b);
+}
+
+static void test_changes_of_another_kind_are_refused(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    pn_file_error err;
+    change there[] = {{DOCS, PN_STORE_TEXT, false, "", PN_TABLE_VALUES, 0, PN_ENTRY_PUT, "", "1"}};
+    change back[] = {DOC(PN_ENTRY_PUT, "a", "2")};
+    script to_text = SCRIPT(there), to_docs = SCRIPT(back);
+    graft(fs, emit_script, &to_text);
+    CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(err.path, "/d/MANIFEST");
+    pn_memfs_free(fs);
+    /* Whatever is left at the end. */
+    fs = make_pack(&vfs, &FIRST_SCRIPT);
+    change anew[] = {{DOCS, PN_STORE_TEXT, true, "", PN_TABLE_VALUES, 0, PN_ENTRY_PUT, "", "1"}};
+    script text_anew = SCRIPT(anew);
+    graft(fs, emit_script, &text_anew);
+    CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_ERR_CORRUPT); /* the manifest says collections */
+    commit_now(&vfs, &to_docs, 0);
+    CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_ERR_CORRUPT);
+    CHECK(verify(&vfs) > 0);
+    pn_memfs_free(fs);
+}
+
+/* A change of an index struct, of a value that is none. */
+static pn_status emit_struct_change(void *ctx, pn_segment_writer *w)
+{
+    static const char change_of_v[] = "\x92\xa1t\x91\x95\xa1v\x00\x01\x01\x91\x93\x00\x00\x01";
+    (void)ctx;
+    PN_TRY(pn_segment_begin_store(w, text(DOCS), PN_STORE_COLLECTIONS, false));
+    PN_TRY(pn_segment_begin_table(w, text("docstore/data"), PN_TABLE_VALUES, PN_TABLE_KEEPS));
+    return pn_segment_put_value(w, PN_ENTRY_PUT, text("a"), PN_FORM_CHANGE,
+                                (pn_bytes){(const uint8_t *)change_of_v, sizeof change_of_v - 1});
+}
+
+static void test_verifying_applies_what_is_there(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    char path[PN_PATH_MAX];
+    pn_file_error err;
+    graft(fs, emit_struct_change, NULL);
+    CHECK_EQ_INT(open_close(&vfs, 0, &err), PN_OK); /* each segment is as it should be */
+    CHECK_EQ_INT(verify(&vfs), 1);
+    segment_path(&vfs, 1, path);
+    CHECK_EQ_STR(found_path, path);
+    pn_memfs_free(fs);
 }
 
 static void test_newer_versions_are_refused(void)
@@ -283,6 +390,36 @@ static void test_a_manifest_replaced_meanwhile_is_read_again(void)
     pn_memfs_free(fs);
 }
 
+/* A conversion to JSON that was killed behind its journal: the pack is gone for readers,
+ * who finish nothing. */
+static void test_reading_through_a_journal_writes_nothing(void)
+{
+    pn_vfs vfs;
+    tell_buf t;
+    pn_manifest m;
+    pn_buf retired;
+    pn_stat st;
+    bool found = false;
+    pn_manifest_init(&m, &pn_alloc_system);
+    pn_buf_init(&retired, &pn_alloc_system);
+    CHECK_EQ_INT(pn_manifest_write(&m, &retired), PN_OK);
+    for (size_t at = 0; at < 60 && !found; at++) {
+        pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+        pn_fault f = {.below = vfs, .kind = PN_FAULT_STICKY, .at = at, .sys = EIO};
+        pn_vfs failing = pn_fault_vfs(&f);
+        pn_commit_item items[] = {{DOCS, text("documents")}, {GRAPH, text("graph")}, {"MANIFEST", pn_buf_view(&retired)}};
+        (void)pn_commit_files(&failing, &pn_alloc_system, "/d", items, 3, 0, NULL);
+        found = vfs.lstat(fs, "/d/.pannier-commit", &st) == 0;
+        size_t ops = pn_memfs_operations(fs);
+        tell_dir(&vfs, &t);
+        CHECK_EQ_INT(pn_memfs_operations(fs), ops);
+        if (found) CHECK_EQ_STR(t.text, "json: " DOCS "=documents " GRAPH "=graph");
+        pn_memfs_free(fs);
+    }
+    CHECK(found);
+    pn_buf_clear(&retired);
+}
+
 /* ---- a real disk ---- */
 
 static char real_dir[128];
@@ -378,10 +515,13 @@ int main(void)
     RUN(test_a_missing_segment_is_named);
     RUN(test_another_segment_in_its_place_is_noticed);
     RUN(test_stores_must_be_those_listed);
+    RUN(test_changes_of_another_kind_are_refused);
+    RUN(test_verifying_applies_what_is_there);
     RUN(test_newer_versions_are_refused);
     RUN(test_every_damaged_byte_is_noticed);
     RUN(test_verifying_ends_when_it_is_told);
     RUN(test_a_manifest_replaced_meanwhile_is_read_again);
+    RUN(test_reading_through_a_journal_writes_nothing);
     RUN(test_a_reader_holds_its_generation);
     RUN(test_large_segments_on_a_real_disk);
     return check_summary();

@@ -145,6 +145,60 @@ static void test_large_generations_go_early(void)
     pn_memfs_free(fs);
 }
 
+/* Small pieces, and such as are written without being gathered, come in their order. */
+static void test_values_of_all_sizes_are_written_in_order(void)
+{
+    enum { COUNT = 40, MOST = 90000 };
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, NULL);
+    change c[COUNT];
+    char keys[COUNT][8], *values[COUNT];
+    pn_file_error err;
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t n = 10 + (i * 7919 * 37) % MOST;
+        snprintf(keys[i], sizeof keys[i], "%zu", i);
+        values[i] = malloc(n + 1);
+        memset(values[i], 'a' + (int)i % 26, n);
+        values[i][0] = values[i][n - 1] = '"';
+        values[i][n] = '\0';
+        c[i] = (change)NEW_DOC(0, keys[i], values[i]);
+    }
+    script s = SCRIPT(c);
+    commit_now(&vfs, &s, 0);
+    pn_pack *p;
+    CHECK_EQ_INT(pn_pack_open(&vfs, &pn_alloc_system, "/d", 0, PN_PACK_CHECK, &p, &err), PN_OK);
+    pn_segment_entry e = {0};
+    while (pn_segment_next(&p->segments[0]->stores[0].tables[0], &e))
+        CHECK(pn_bytes_equal(e.value, text(values[e.i])));
+    CHECK_EQ_INT(e.i, COUNT - 1);
+    pn_pack_close(p);
+    for (size_t i = 0; i < COUNT; i++) free(values[i]);
+    pn_memfs_free(fs);
+}
+
+/* A table that was only touched, a store that was only begun anew: both are changes. */
+static void test_what_counts_as_a_change(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    tell_buf t;
+    static const change touched[] = {{DOCS, PN_STORE_COLLECTIONS, false, "new", PN_TABLE_VALUES, 0, -1, NULL, NULL}};
+    static const change anew[] = {{GRAPH, PN_STORE_TEXT, true, NULL, 0, 0, -1, NULL, NULL}};
+    static const change mixed[] = {
+        {DOCS, PN_STORE_COLLECTIONS, false, NULL, 0, 0, -1, NULL, NULL}, ROW(PN_ENTRY_PUT, "q", "1 1")};
+    script table_only = SCRIPT(touched), store_only = SCRIPT(anew), one_of_two = SCRIPT(mixed);
+    commit_now(&vfs, &table_only, 1);
+    tell_dir(&vfs, &t);
+    CHECK(strstr(t.text, "pack: 2 @2 [" DOCS) != NULL && strstr(t.text, "new{}") != NULL);
+    commit_now(&vfs, &store_only, 1);
+    tell_dir(&vfs, &t);
+    CHECK(strstr(t.text, "@3 [" GRAPH " 3:]") != NULL);
+    commit_now(&vfs, &one_of_two, 1);
+    tell_dir(&vfs, &t);
+    CHECK(strstr(t.text, "pack: 4 @2 [" DOCS) != NULL && strstr(t.text, "@4 [" VECTORS) != NULL);
+    pn_memfs_free(fs);
+}
+
 static void test_generation_numbers_end(void)
 {
     pn_vfs vfs;
@@ -381,7 +435,13 @@ static void test_without_locks_nothing_is_swept(void)
     CHECK_EQ_INT(vfs.lstat(fs, orphan, &st), 0);
     CHECK_EQ_INT(vfs.lstat(fs, path, &st), 0);
     CHECK_EQ_INT(vfs.lstat(fs, "/d/.pannier-writer", &st), ENOENT);
+    put_retired(fs);
+    CHECK_EQ_INT(pn_pack_retire(&vfs, &pn_alloc_system, "/d", 0, "me", NULL), PN_OK);
+    CHECK_EQ_INT(vfs.lstat(fs, orphan, &st), 0);
+    CHECK_EQ_INT(vfs.lstat(fs, "/d/MANIFEST", &st), 0);
+    commit_now(&vfs, &FIRST_SCRIPT, 1);
     vfs = pn_memfs_vfs(fs);
+    commit_now(&vfs, &DOCS_SCRIPT, 1);
     CHECK_EQ_INT(pn_pack_compact(&vfs, &pn_alloc_system, "/d", 1, 0, "me", &r, NULL), PN_OK);
     CHECK(is_tidy(&vfs));
     pn_memfs_free(fs);
@@ -497,16 +557,32 @@ static void tell_model(const model *m, uint64_t number, const bases *b, tell_buf
     }
 }
 
+/* Whether the oldest segment says that something is not there any more. */
+static bool oldest_has_removals(const pn_vfs *vfs)
+{
+    pn_pack *p;
+    bool has = false;
+    CHECK_EQ_INT(pn_pack_open(vfs, &pn_alloc_system, "/d", 0, 0, &p, NULL), PN_OK);
+    const pn_segment *s = p->segments[0];
+    for (size_t i = 0; i < s->store_count; i++)
+        for (size_t k = 0; k < s->stores[i].table_count; k++) {
+            pn_segment_entry e = {0};
+            while (pn_segment_next(&s->stores[i].tables[k], &e)) has |= e.op == PN_ENTRY_REMOVE;
+        }
+    pn_pack_close(p);
+    return has;
+}
+
 /* However often segments were merged and left out, the pack holds what the changes say. */
-static void test_a_long_series_of_commits(void)
+static void long_series(const script *first, uint64_t commits, size_t merges_least)
 {
     pn_vfs vfs;
-    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    pn_memfs *fs = make_pack(&vfs, first);
     model m = {.n = 0};
     uint32_t seed = 11;
-    size_t most = 0;
-    model_apply_script(&m, &FIRST_SCRIPT);
-    for (uint64_t number = 2; number < 1000; number++) {
+    size_t most = 0, before = 1, merges = 0;
+    model_apply_script(&m, first);
+    for (uint64_t number = 2; number < commits; number++) {
         change changes[8];
         char keys[8][8], values[8][24];
         script s = random_script(&seed, changes, keys, values);
@@ -515,6 +591,9 @@ static void test_a_long_series_of_commits(void)
         CHECK_EQ_INT(pn_memfs_settle(fs), 0);
         size_t n = segments_of_current(&vfs);
         if (n > most) most = n;
+        if (n <= before) merges++;
+        before = n;
+        if (n == 1) CHECK(!oldest_has_removals(&vfs) || number < 3);
         if (number % 3 != 0) continue;
         bases b;
         tell_buf want;
@@ -526,8 +605,35 @@ static void test_a_long_series_of_commits(void)
         }
     }
     CHECK(most > PN_PLAN_FEW && most <= PN_PLAN_MOST);
+    CHECK(merges > merges_least);
     for (size_t i = 0; i < m.n; i++) model_empty_store(&m.stores[i]);
     pn_memfs_free(fs);
+}
+
+static void test_a_long_series_of_commits(void) { long_series(&FIRST_SCRIPT, 800, 100); }
+
+/* Beside much that does not change, so that the oldest segment is seldom merged. */
+static void test_a_long_series_of_commits_to_much(void)
+{
+    enum { MUCH = 20, VALUE = 1100 };
+    change c[MUCH + 5];
+    char keys[MUCH][8], value[VALUE + 1];
+    memset(value, 'v', VALUE);
+    value[0] = value[VALUE - 1] = '"';
+    value[VALUE] = '\0';
+    for (size_t i = 0; i < MUCH; i++) {
+        snprintf(keys[i], sizeof keys[i], "m%zu", i);
+        c[i] = (change)NEW_DOC(0, keys[i], value);
+        c[i].table = "much";
+    }
+    size_t n = MUCH;
+    c[n++] = (change)NEW_DOC(0, "k1", "1");
+    c[n++] = (change)NEW_DOC(0, "k8", "1");
+    c[n++] = (change)NEW_ROW(0, "k2", "2 2");
+    c[n++] = (change)NEW_ROW(0, "k9", "2 2");
+    c[n++] = (change)NEW_TEXT("{}");
+    script first = {c, n, PN_OK};
+    long_series(&first, 400, 20);
 }
 
 /* Merging is tidiness. Damage in an old segment stops it, not the commits, until there are
@@ -586,6 +692,7 @@ static void test_rolling_back_and_forth(void)
     CHECK_EQ_INT(commit_on(&vfs, &pn_alloc_system, &old, &DOCS_SCRIPT, 0, NULL, NULL), PN_ERR_CONFLICT);
     CHECK_EQ_INT(pn_pack_rollback(&vfs, &pn_alloc_system, "/d", 2, 6, 0, NULL, &r, &err), PN_OK);
     CHECK_EQ_INT(r.generation, 4);
+    CHECK(generations_now(&vfs) == 3 && is_tidy(&vfs));
     tell_dir(&vfs, &t);
     CHECK(strstr(t.text, "; 4 @4 [" DOCS " 1: docstore/data{a=\"docs\"") != NULL);
     CHECK_EQ_INT(commit_on(&vfs, &pn_alloc_system, &old, &ROWS_SCRIPT, 0, NULL, NULL), PN_OK);
@@ -642,17 +749,6 @@ static void test_compacting_moves_nobodys_base(void)
     pn_memfs_free(fs);
 }
 
-static void put_retired(pn_memfs *fs)
-{
-    pn_manifest m;
-    pn_buf b;
-    pn_manifest_init(&m, &pn_alloc_system);
-    pn_buf_init(&b, &pn_alloc_system);
-    CHECK_EQ_INT(pn_manifest_write(&m, &b), PN_OK);
-    CHECK_EQ_INT(pn_memfs_put(fs, "/d/MANIFEST", pn_buf_view(&b)), 0);
-    pn_buf_clear(&b);
-}
-
 static void test_retiring(void)
 {
     pn_vfs vfs;
@@ -675,6 +771,55 @@ static void test_retiring(void)
     CHECK_EQ_INT(pn_pack_retire(&vfs, &pn_alloc_system, "/d", 0, "me", &err), PN_OK);
     tell_dir(&vfs, &t);
     CHECK_EQ_STR(t.text, "json: " DOCS "=none " GRAPH "=none");
+    put_retired(fs);
+    commit_now(&vfs, &FIRST_SCRIPT, 0);
+    static const uint8_t no_id[16];
+    bases b;
+    look_up_bases(&vfs, &b);
+    CHECK(memcmp(b.id, no_id, 16) != 0); /* the retired manifest's: another pack begins */
+    pn_memfs_free(fs);
+}
+
+static void test_staged_files_of_others_are_left(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    pn_stat st;
+    const char *own = "/d/.pannier-00000000-0123456789abcdef.tmp", *other = "/d/.pannier-00000001-0123456789abcdef.tmp";
+    CHECK_EQ_INT(pn_memfs_put(fs, own, text("x")), 0);
+    CHECK_EQ_INT(pn_memfs_put(fs, other, text("x")), 0); /* of a commit whose file a link leads here */
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/seg-0000000000000001-00000000deadbeef.pn~", text("x")), 0);
+    commit_now(&vfs, &DOCS_SCRIPT, 0);
+    CHECK_EQ_INT(vfs.lstat(fs, own, &st), ENOENT);
+    CHECK_EQ_INT(vfs.lstat(fs, other, &st), 0);
+    CHECK_EQ_INT(vfs.lstat(fs, "/d/seg-0000000000000001-00000000deadbeef.pn~", &st), 0);
+    pn_memfs_free(fs);
+}
+
+/* What is left by killed commits goes even when the next one has nothing to write. */
+static void test_compacting_sweeps(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    pn_pack_result r;
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/seg-0000000000000002-00000000deadbeef.pn", text("x")), 0);
+    CHECK_EQ_INT(pn_pack_compact(&vfs, &pn_alloc_system, "/d", 0, 0, NULL, &r, NULL), PN_OK);
+    CHECK(!r.wrote && is_tidy(&vfs));
+    pn_memfs_free(fs);
+}
+
+/* A journal that cannot be followed stops everything: nothing is written beside it. */
+static void test_a_damaged_journal_stops_a_commit(void)
+{
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, &FIRST_SCRIPT);
+    pn_pack_result r;
+    pn_file_error err;
+    CHECK_EQ_INT(pn_memfs_put(fs, "/d/.pannier-commit", text("no journal")), 0);
+    CHECK_EQ_INT(commit_on(&vfs, &pn_alloc_system, &NO_BASES, &WHOLE_SCRIPT, 0, &r, &err), PN_ERR_CORRUPT);
+    CHECK_EQ_STR(err.path, "/d/.pannier-commit");
+    CHECK_EQ_INT(vfs.unlink(fs, "/d/.pannier-commit"), 0);
+    CHECK(number_now(&vfs) == 1 && is_tidy(&vfs));
     pn_memfs_free(fs);
 }
 
@@ -798,7 +943,7 @@ static void test_files_have_the_manifests_mode(void)
 
 typedef struct tally {
     pn_vfs below;
-    size_t opens, writes, fsyncs, dir_syncs, renames, unlinks, maps, lists, looks;
+    size_t opens, closes, writes, fsyncs, dir_syncs, renames, unlinks, maps, lists, looks;
 } tally;
 
 static tally t0;
@@ -812,6 +957,7 @@ static int tally_write(void *ctx, int fd, const void *from, size_t n, size_t *pu
     t0.writes++;
     return t0.below.write(ctx, fd, from, n, put);
 }
+static int tally_close(void *ctx, int fd) { return t0.closes++, t0.below.close(ctx, fd); }
 static int tally_fsync(void *ctx, int fd) { return t0.fsyncs++, t0.below.fsync(ctx, fd); }
 static int tally_sync_dir(void *ctx, const char *path) { return t0.dir_syncs++, t0.below.sync_dir(ctx, path); }
 static int tally_rename(void *ctx, const char *from, const char *to)
@@ -840,6 +986,7 @@ static tally cost_of(const pn_vfs *vfs, const script *s)
     t0 = (tally){.below = *vfs};
     pn_vfs counted = *vfs;
     counted.open = tally_open;
+    counted.close = tally_close;
     counted.write = tally_write;
     counted.fsync = tally_fsync;
     counted.sync_dir = tally_sync_dir;
@@ -877,6 +1024,7 @@ static void test_a_small_commit_costs_the_same_in_a_large_pack(void)
         CHECK_EQ_INT(t.lists, 1);
         CHECK_EQ_INT(t.looks, 2);  /* a journal, the manifest */
         CHECK_EQ_INT(t.opens, 4);  /* note, manifest, segment, manifest */
+        CHECK_EQ_INT(t.closes, t.opens);
         CHECK_EQ_INT(t.writes, 3); /* note, segment, manifest */
         CHECK_EQ_INT(t.unlinks, 1); /* the note */
     }
@@ -892,6 +1040,8 @@ int main(void)
     RUN(test_foreign_stores_and_json_files_are_noted);
     RUN(test_the_last_generations_are_kept);
     RUN(test_large_generations_go_early);
+    RUN(test_values_of_all_sizes_are_written_in_order);
+    RUN(test_what_counts_as_a_change);
     RUN(test_generation_numbers_end);
     RUN(test_stale_bases_conflict);
     RUN(test_bases_of_another_pack_conflict);
@@ -904,11 +1054,15 @@ int main(void)
     RUN(test_all_stores_anew_leave_old_segments_out);
     RUN(test_a_damaged_segment_is_not_left_out_unseen);
     RUN(test_a_long_series_of_commits);
+    RUN(test_a_long_series_of_commits_to_much);
     RUN(test_commits_go_on_when_merging_fails);
     RUN(test_rolling_back_and_forth);
     RUN(test_going_back_to_damage_is_refused);
     RUN(test_compacting_moves_nobodys_base);
     RUN(test_retiring);
+    RUN(test_staged_files_of_others_are_left);
+    RUN(test_compacting_sweeps);
+    RUN(test_a_damaged_journal_stops_a_commit);
     RUN(test_segments_of_a_lost_manifest_are_left);
     RUN(test_a_full_disk_and_a_protected_one);
     RUN(test_files_have_the_manifests_mode);
