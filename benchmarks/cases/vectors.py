@@ -8,7 +8,7 @@ from typing import Any, Iterator
 from harness import Bench, Op, Row, Skip, Step, group, limit
 from workload import load_nodes, load_vectors, query_vectors, some
 
-TOP_K = 10
+TOP_K, MANY = 10, 32
 LARGEST = 1000  # vectors of a store that is turned into a dictionary or written alone
 WHY = "measured up to 1,000 vectors: they take LlamaIndex as long as persisting and loading the context"
 MATRIX = "one float32 matrix-vector product"
@@ -22,6 +22,7 @@ ROWS = (
     Row("query_in", "top-10 query, IN over three values", limit="the same over three tenths"),
     Row("query_or", "top-10 query, EQ or GT", limit=MATRIX),
     Row("query_node_ids", "top-10 query among a tenth of the ids", limit="the same over a tenth"),
+    Row("query_many", "top-10 query, 32 at once, a query", limit=MATRIX),
     Row("query_mmr", "top-10 query, MMR"),
     Row("vector_delete", "vector store: delete by ref_doc_id"),
     Row("vector_delete_nodes", "vector store: delete_nodes of ten ids"),
@@ -73,6 +74,16 @@ def queries(b: Bench, store: Any, nodes: list[Any]) -> Iterator[Step]:
     yield Op("query_100", lambda: ask(100))
     for name, only in filters().items():
         yield Op(name, lambda only=only: ask(filters=only), answer=answered(filters=only))
+    several = [VectorStoreQuery(query_embedding=v, similarity_top_k=TOP_K) for v in query_vectors(b.dim, MANY)]
+
+    def ask_many() -> Any:
+        if b.side == "pannier":
+            return store.query_many(several)
+        return [store.query(query) for query in several[:few]]
+
+    few = MANY if b.n <= LARGEST else 4  # LlamaIndex answers one after the other
+    count = MANY if b.side == "pannier" else few
+    yield Op("query_many", ask_many, count=count, answer=lambda found: [same(x) for x in found[:few]])
     ids = [n.node_id for n in nodes[:: min(10, b.n)]]
     yield Op("query_node_ids", lambda: ask(node_ids=ids), answer=answered(node_ids=ids))
     mode = VectorStoreQueryMode.MMR
@@ -151,7 +162,7 @@ def vectors_limit(b: Bench) -> Iterator[Step]:
         return matrix @ questions[next(turn) % len(questions)]
 
     yield Op("vector_add", data.copy)
-    for name in ("query", "query_100", "query_or"):
+    for name in ("query", "query_100", "query_many", "query_or"):
         yield Op(name, lambda: product(data))
     for name in ("query_filtered", "query_node_ids"):
         yield Op(name, lambda: product(tenth))
