@@ -39,9 +39,9 @@ class Results:
             self.skipped[name] = why
 
     def compare(self, job: Job, side: str, name: str, answer: Any) -> None:
-        """The benchmark compares equals or nothing."""
-        known = self.answers[name, job.n]
-        known[side] = answer
+        """The benchmark compares equals or nothing; a row against another has that one's answer."""
+        known = self.answers[ROWS[name].against or name, job.n]
+        known[f"{side}, {name}"] = answer
         if len(set(known.values())) > 1:
             raise SystemExit(f"bench: the two sides give different answers to {name} at {job.n}: {known}")
 

@@ -11,6 +11,7 @@ from warm import warm_disk, warm_memory
 from workload import load_nodes, query_vectors
 
 from .structs import make_struct
+from .vectors import same
 
 ROWS = (
     Row("context_new", "a new context"),
@@ -125,5 +126,5 @@ def load(b: Bench) -> Iterator[Step]:
         "first_query",
         lambda context: context.vector_store.query(query),
         opened,
-        answer=lambda found: [found.ids, [float(s).hex() for s in found.similarities]],
+        answer=same,
     )

@@ -13,6 +13,7 @@ from warm import warm_files, warm_memory
 from workload import load_texts, load_vectors, query_vectors
 
 from .context import LOAD_ROWS, directory
+from .vectors import same
 
 MEMORY = (
     Row("memory", "private memory after a load, over the import", "MB", limit="float32 vectors and the texts"),
@@ -46,7 +47,7 @@ def fresh(b: Bench) -> Iterator[Step]:
         "first_query",
         lambda: kept[0].vector_store.query(query),
         once=True,
-        answer=lambda found: [found.ids, [float(s).hex() for s in found.similarities]],
+        answer=same,
     )
 
 

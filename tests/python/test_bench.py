@@ -135,6 +135,13 @@ def test_a_row_against_another_takes_the_peers_figure_from_there():
     assert found.summary()["pack_persist"]["10"]["times"] == 16.0
 
 
+def test_a_row_against_another_must_have_its_answer():
+    found = results.Results()
+    found.add(job(), outcome([1.0], [[1.0, 0.0]], "first_query"))
+    with pytest.raises(SystemExit, match="different answers to pack_first_query"):
+        found.compare(job(), "pannier", "pack_first_query", "b")
+
+
 def test_a_different_answer_ends_the_run():
     found = results.Results()
     found.add(job(), outcome([1.0], [[1.0, 0.0]]))
