@@ -51,7 +51,7 @@ int pn_py_add_node_decode(PyObject *module); /* node_decode.c: text to node obje
 int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
 int pn_py_add_snapshot(PyObject *module); /* snapshot_type.c: Snapshot */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
-int pn_py_add_pool(PyObject *module);     /* pool_py.c: how many threads */
+int pn_py_add_pool(PyObject *module);     /* pool_py.c: threads, the kernel */
 int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
 int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */

@@ -300,3 +300,42 @@ def test_answers_do_not_depend_on_the_threads(threads: Any, dtype: Any) -> None:
         threads(n)
         assert [pairs(store.query(q)) for q in queries] == alone
         assert [pairs(x) for x in store.query_many(queries)] == alone
+
+
+# ----- kernels -----
+
+
+def cpu_has(isa: str) -> bool:
+    flag = {"avx2": "avx2", "avx512": "avx512f", "neon": "asimd"}.get(isa)
+    if flag is None:
+        return True
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            return flag in f.read().split()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("isa", ["serial", "avx2", "avx512", "neon"])
+def test_the_oracle_agrees_with_every_kernel(isa: str) -> None:
+    """The random suites once more for each kernel, a few rounds."""
+    if not cpu_has(isa):
+        pytest.skip("not on this CPU")
+    here = os.path.dirname(os.path.abspath(__file__))
+    code = "import sys, pytest; from pannier import _core; print(_core.simd_kernel()); sys.exit(pytest.main(sys.argv[1:]))"
+    files = [os.path.join(here, "test_vector_oracle.py"), os.path.join(here, "test_vector_query.py")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", "-k", "peers or one_by_one or depend", *files],
+        env={**os.environ, "PANNIER_SIMD": isa, "PANNIER_TEST_ROUNDS": "20"},
+        cwd=os.path.dirname(os.path.dirname(here)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split()[0] == isa, "another kernel ran"
+
+
+def test_a_kernel_that_is_unknown_is_not_taken() -> None:
+    show = "from pannier import _core; print(_core.simd_kernel())"
+    assert python(show, PANNIER_SIMD="nonsense") == python(show, PANNIER_SIMD="")

@@ -436,30 +436,6 @@ def test_falls_back_where_numpys_dot_would_differ(monkeypatch: Any) -> None:
     assert ask(filled(), [1.0, 2.0, 3.0]) == want
 
 
-@pytest.mark.parametrize("isa", ["serial", "avx2", "avx512", "neon", "nonsense"])
-def test_every_kernel_gives_the_peers_answers(isa: str) -> None:
-    code = """
-import numpy as np
-from llama_index.core.schema import TextNode
-from llama_index.core.vector_stores.simple import SimpleVectorStore as Peer
-from llama_index.core.vector_stores.types import VectorStoreQuery
-from pannier.vector_store import SimpleVectorStore
-rng = np.random.default_rng(5)
-for dtype in (np.float32, np.float64):
-    rows = rng.standard_normal((500, 67)).astype(dtype).astype(float)
-    a, b = SimpleVectorStore(), Peer()
-    for s in (a, b):
-        s.add([TextNode(id_=f"n{i}", text="", embedding=r.tolist()) for i, r in enumerate(rows)])
-    for k in (1, 10, 100):
-        q = VectorStoreQuery(query_embedding=rng.standard_normal(67).tolist(), similarity_top_k=k)
-        assert a.query(q) == b.query(q)
-print("same")
-"""
-    env = {**os.environ, "PANNIER_SIMD": isa}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.stdout == "same\n", done.stderr
-
-
 def test_async_methods() -> None:
     async def run() -> Any:
         store = SimpleVectorStore()
