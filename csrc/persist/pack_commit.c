@@ -217,19 +217,17 @@ static pn_status merge_from(commit *c, size_t alone)
     return PN_OK;
 }
 
-/* Makes the new segment durable, or one that it was merged into. A merge is a matter of
- * tidiness: when it fails, the segments stay as they are, unless they are far too many. */
+/* A merge is a matter of tidiness: when it fails, the segments stay as they are, unless
+ * they are far too many. */
 static pn_status settle_segments(commit *c)
 {
     size_t alone;
     PN_TRY(leave_out_void(c));
     if (!c->changed) return PN_OK;
     PN_TRY(plan(c, &alone));
-    if (alone < c->count) {
-        pn_status status = merge_from(c, alone);
-        if (status == PN_OK || c->count > PN_PLAN_LIMIT) return status;
-    }
-    return pn_pack_file_sync(&c->delta);
+    if (alone == c->count) return PN_OK;
+    pn_status status = merge_from(c, alone);
+    return c->count > PN_PLAN_LIMIT ? status : PN_OK;
 }
 
 /* ---- the new generation ---- */
@@ -317,7 +315,7 @@ static pn_status run(commit *c, pn_pack_result *result)
         PN_TRY(list_segments(c));
         PN_TRY(settle_segments(c));
         PN_TRY(add_generation(c));
-        PN_TRY(pn_pack_publish(&c->dir, &c->visible));
+        PN_TRY(pn_pack_publish(&c->dir, c->delta.created ? &c->delta : NULL, &c->visible));
         pn_pack_sweep_replaced(&c->dir);
         result->wrote = true;
     } else {

@@ -149,34 +149,54 @@ pn_status pn_pack_sync(pn_pack_dir *d)
     return sys == 0 ? PN_OK : pn_file_fail(d->err, sys, d->root, "cannot make the directory durable");
 }
 
-/* Writes and syncs the manifest's bytes under a staged name, then gives it its own. */
-static int replace_manifest(pn_pack_dir *d, pn_bytes bytes)
+typedef struct staged {
+    char path[PN_PATH_MAX];
+    int fd; /* -1: closed */
+} staged;
+
+static int stage_manifest(pn_pack_dir *d, pn_bytes bytes, staged *s)
 {
     const pn_vfs *vfs = d->vfs;
-    char name[PN_STAGED_LEN + 1], path[PN_PATH_MAX];
-    int fd, sys = pn_staged_create(vfs, d->root, 0, name, path, &fd);
+    char name[PN_STAGED_LEN + 1];
+    int sys = pn_staged_create(vfs, d->root, 0, name, s->path, &s->fd);
     if (sys != 0) return sys;
-    if (d->exists) sys = vfs->adopt(vfs->ctx, fd, &d->old);
-    if (sys == 0) sys = pn_file_write_all(vfs, fd, bytes);
-    if (sys == 0) sys = pn_file_sync_close(vfs, fd);
-    else (void)vfs->close(vfs->ctx, fd);
-    if (sys == 0) sys = vfs->rename(vfs->ctx, path, d->path);
-    if (sys != 0) (void)vfs->unlink(vfs->ctx, path);
-    return sys;
+    if (d->exists) sys = vfs->adopt(vfs->ctx, s->fd, &d->old);
+    return sys == 0 ? pn_file_write_all(vfs, s->fd, bytes) : sys;
 }
 
-pn_status pn_pack_publish(pn_pack_dir *d, bool *visible)
+/* Makes durable what the manifest will refer to, and itself. Both are written before the
+ * first is synced: the file system then needs one transaction where it would need two. */
+static pn_status sync_all(pn_pack_dir *d, pn_pack_file *segment, staged *s)
+{
+    if (segment != NULL) PN_TRY(pn_pack_file_sync(segment));
+    int sys = pn_file_sync_close(d->vfs, s->fd);
+    s->fd = -1;
+    if (sys != 0) return pn_file_fail(d->err, sys, d->path, "cannot write the manifest");
+    return pn_pack_sync(d);
+}
+
+static pn_status replace_manifest(pn_pack_dir *d, pn_bytes bytes, pn_pack_file *segment)
+{
+    staged s = {.path = "", .fd = -1};
+    int sys = stage_manifest(d, bytes, &s);
+    pn_status status = sys == 0 ? sync_all(d, segment, &s) : PN_OK;
+    if (sys == 0 && status == PN_OK) sys = d->vfs->rename(d->vfs->ctx, s.path, d->path);
+    if (sys != 0) status = pn_file_fail(d->err, sys, d->path, "cannot write the manifest");
+    if (s.fd >= 0) (void)d->vfs->close(d->vfs->ctx, s.fd);
+    if (status != PN_OK && s.path[0] != '\0') (void)d->vfs->unlink(d->vfs->ctx, s.path);
+    return status;
+}
+
+pn_status pn_pack_publish(pn_pack_dir *d, pn_pack_file *segment, bool *visible)
 {
     pn_buf bytes;
     *visible = false;
-    PN_TRY(pn_pack_sync(d)); /* the manifest must not be durable before the names in it */
     pn_buf_init(&bytes, d->alloc);
     pn_status status = pn_manifest_write(&d->manifest, &bytes);
-    int sys = status == PN_OK ? replace_manifest(d, pn_buf_view(&bytes)) : 0;
+    if (status == PN_OK) status = replace_manifest(d, pn_buf_view(&bytes), segment);
     d->bytes += bytes.len;
     pn_buf_clear(&bytes);
-    if (status != PN_OK) return status;
-    if (sys != 0) return pn_file_fail(d->err, sys, d->path, "cannot write the manifest");
+    PN_TRY(status);
     *visible = true;
     if (pn_pack_sync(d) == PN_OK) return PN_OK;
     if (d->err != NULL) d->err->base.code = PN_ERR_UNKNOWN_OUTCOME;

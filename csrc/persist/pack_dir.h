@@ -34,9 +34,11 @@ void pn_pack_leave(pn_pack_dir *d);
 
 /* Makes all names in the directory durable. */
 pn_status pn_pack_sync(pn_pack_dir *d);
-/* Replaces the manifest by d->manifest. *visible: the rename was done, so what the manifest
- * refers to must stay, and a failure is UNKNOWN_OUTCOME. */
-pn_status pn_pack_publish(pn_pack_dir *d, bool *visible);
+/* Replaces the manifest by d->manifest, after making `segment` (may be NULL), which is
+ * flushed, and all names durable. *visible: the rename was done, so what the manifest refers
+ * to must stay, and a failure is UNKNOWN_OUTCOME. */
+struct pn_pack_file;
+pn_status pn_pack_publish(pn_pack_dir *d, struct pn_pack_file *segment, bool *visible);
 
 /* Unlinks what killed commits left: staged files, and segments that the manifest does not
  * list and that a commit on it, or on one before it, can have made. */
@@ -73,7 +75,7 @@ typedef struct pn_pack_file {
 
 void pn_pack_file_init(pn_pack_file *f, pn_pack_dir *d, uint64_t generation);
 pn_status pn_pack_file_sink(void *file, pn_bytes bytes); /* a pn_segment_sink */
-/* Writes what is held, so that the file can be read; then makes it durable and closes it. */
+/* Writes what is held, so that the file can be read. Then makes it durable and closes it. */
 pn_status pn_pack_file_flush(pn_pack_file *f);
 pn_status pn_pack_file_sync(pn_pack_file *f);
 /* Closes; removes the file unless it is kept. On every way out. */

@@ -74,7 +74,7 @@ static pn_status roll_back(pn_pack_dir *d, uint64_t generation, int64_t time, pn
     PN_TRY(push_earlier(d, earlier, time));
     drop_beyond(&d->manifest, d->manifest.keep);
     PN_TRY(pn_manifest_tidy(&d->manifest));
-    PN_TRY(pn_pack_publish(d, &visible));
+    PN_TRY(pn_pack_publish(d, NULL, &visible));
     pn_pack_sweep_replaced(d);
     tell(d, true, result);
     return PN_OK;
@@ -123,7 +123,7 @@ static pn_status compact(pn_pack_dir *d, uint32_t keep, pn_pack_file *to, bool *
     if (merges) PN_TRY(merge_all(d, current, to));
     if (drops) drop_beyond(m, keep);
     PN_TRY(pn_manifest_tidy(m));
-    PN_TRY(pn_pack_publish(d, visible));
+    PN_TRY(pn_pack_publish(d, NULL, visible));
     pn_pack_sweep_replaced(d);
     tell(d, true, result);
     return PN_OK;
