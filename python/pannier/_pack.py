@@ -62,8 +62,12 @@ class Bases:
         entry = self._of.get(id(store))
         return entry[1] if entry is not None and entry[0]() is store else None
 
-    def set(self, store: Any, base: Base) -> None:
+    def set(self, store: Any, base: Optional[Base]) -> None:
+        """None: the store has no base (any more)."""
         key = id(store)
+        if base is None:
+            self._of.pop(key, None)
+            return
         try:
             ref = weakref.ref(store, lambda dead: self._drop(key, dead))
         except TypeError:  # an object that nobody can watch is written whole each time

@@ -7,7 +7,8 @@ context's are all read from one generation (``_pack.reading``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Optional
+import hashlib
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from pannier import _files, _pack
 
@@ -26,6 +27,18 @@ def read_file(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = Non
     """
     found = find(path, fs)
     return found.text() if found is not None else _files.read_file(path, fs)
+
+
+def read_whole(
+    path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None
+) -> Tuple[_files.Buffer, Optional[_pack.Base]]:
+    """As :func:`read_file`, for a store that a pack holds as text: with the base of the
+    object that it becomes (``_pack.bases``), None for a file."""
+    found = find(path, fs)
+    if found is None:
+        return _files.read_file(path, fs), None
+    text = found.text()
+    return text, found.pack.base(found.name, hashlib.sha256(text).digest())
 
 
 def exists(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool:

@@ -458,11 +458,14 @@ class SimpleGraphStore(PeerStore):
             )
             return cls()
         peer.logger.debug(f"Loading {peer.__name__} from {persist_path}.")
-        text = _stored.read_file(persist_path, fs)
+        text, base = _stored.read_whole(persist_path, fs)
         table = TripletTable.load(text)
         if table is not None:
-            return cls(NativeGraphData._wrap(table))
-        return cls(NativeGraphData.from_dict(corrupt(text, persist_path)))
+            store = cls(NativeGraphData._wrap(table))
+        else:
+            store = cls(NativeGraphData.from_dict(corrupt(text, persist_path)))
+        _pack.bases.set(store, base)
+        return store
 
     @classmethod
     def from_dict(cls, save_dict: dict) -> "SimpleGraphStore":

@@ -512,7 +512,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
             UnicodeDecodeError: nor text.
         """
-        data = bytes(_stored.read_file(persist_path, fs))
+        text, base = _stored.read_whole(persist_path, fs)
+        data = bytes(text)
         try:
             # LlamaIndex reads text: strict UTF-8, no byte order mark.
             content = json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())
@@ -521,7 +522,9 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         except UnicodeDecodeError as e:
             reason = f"{e.reason} (in {persist_path})"
             raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, reason) from None
-        return cls.from_dict(content)
+        store = cls.from_dict(content)
+        _pack.bases.set(store, base)
+        return store
 
     @classmethod
     def from_persist_dir(

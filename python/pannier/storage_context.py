@@ -412,9 +412,11 @@ def _replace(context: StorageContext, stores: Stores) -> None:
             context.vector_stores[namespace] = store
     if type(context.graph_store) is type(graph_store):
         context.graph_store._data = graph_store._data
+        _pack.bases.set(context.graph_store, _pack.bases.get(graph_store))
     mine = context.property_graph_store
     if property_graph_store is not None and type(mine) is type(property_graph_store):
         mine.graph = property_graph_store.graph
+        _pack.bases.set(mine, _pack.bases.get(property_graph_store))
     elif property_graph_store is not None:
         context.property_graph_store = property_graph_store
 

@@ -399,6 +399,39 @@ def test_a_second_writer_gets_a_conflict_and_loses_nothing(tmp_path: Any) -> Non
     assert both.docstore.document_exists("node-100") and both.docstore.document_exists("node-200")
 
 
+def test_graph_stores_are_not_lost_either(tmp_path: Any) -> None:
+    """They are written whole, but build on a generation as the others do."""
+    folder = tmp_path / "pack"
+    build(8).persist(str(folder), format="pack")
+    for write in (
+        lambda c, word: c.graph_store.upsert_triplet(word, "r", "o"),
+        lambda c, word: c.property_graph_store.upsert_nodes([EntityNode(name=word)]),
+    ):
+        a, b = opened(folder), opened(folder)
+        before = a.generation
+        a.persist(str(folder))
+        assert a.generation == before  # opened and persisted: nothing changed
+        write(a, "mine")
+        a.persist(str(folder))
+        write(b, "theirs")
+        with pytest.raises(ConflictError, match="graph_store.json"):
+            b.persist(str(folder))
+        assert b.reload()
+        write(b, "theirs")
+        b.persist(str(folder))
+        assert b.generation == before + 2
+    both = opened(folder)
+    assert both.graph_store.get("mine") and both.graph_store.get("theirs")
+    assert len(both.property_graph_store.get(ids=["mine", "theirs"])) == 2
+    a, b = SimpleGraphStore.from_persist_dir(str(folder)), SimpleGraphStore.from_persist_dir(str(folder))
+    a.persist(str(folder / "graph_store.json"))
+    a.upsert_triplet("alone", "r", "o")
+    a.persist(str(folder / "graph_store.json"))
+    with pytest.raises(ConflictError, match="graph_store.json"):
+        b.upsert_triplet("late", "r", "o")
+        b.persist(str(folder / "graph_store.json"))
+
+
 def test_reload_keeps_the_store_objects(tmp_path: Any) -> None:
     folder = tmp_path / "pack"
     build(8).persist(str(folder), format="pack")
