@@ -92,6 +92,8 @@ class Pack:
         generation (int): its number.
         id (bytes): of the pack.
         stores (dict[str, tuple[int, int]]): name -> (kind, generation that last changed it).
+        json (dict[str, tuple[int, int, int]]): outdated files: name -> (size, mtime in ns, CRC-32C).
+        bytes (int): of its segments.
     """
 
     def __init__(self, directory: str, fs: Optional["fsspec.AbstractFileSystem"], core: Any) -> None:
@@ -104,6 +106,7 @@ class Pack:
         entry = next(g for g in manifest["generations"] if g["number"] == self.generation)
         self.stores: Dict[str, Tuple[int, int]] = entry["stores"]
         self.json: Dict[str, Tuple[int, int, int]] = entry["json"]
+        self.bytes: int = sum(manifest["segments"][name] for name in entry["segments"])
 
     def kind(self, name: str) -> int:
         return self.stores[name][0]

@@ -370,7 +370,10 @@ class StorageContext(_PeerContext):
 # ----- Loading -----
 
 _SIDE_BY_SIDE = 1 << 20
-"""Bytes from which a vector store is worth a thread of its own while loading."""
+"""Bytes of JSON from which a vector store is worth a thread of its own while loading."""
+
+_SIDE_BY_SIDE_PACK = 1 << 26
+"""The same for a pack, where opening costs what the keys cost."""
 
 Stores = Tuple[Any, Any, Any, Any, Any]  # docstore, index, graph, property graph, vector stores
 
@@ -431,7 +434,7 @@ def _load(
     """The stores of a directory, those given kept, all of one and the same persist."""
     with _pack.reading(persist_dir, fs, pack), _files.looking(read_only):
         if pack is not None:
-            return _load_once(given, _Loader(persist_dir, fs))
+            return _load_once(given, _Loader(persist_dir, fs, pack))
         return _load_json(given, persist_dir, fs)
 
 
@@ -469,15 +472,20 @@ class _Loader:
     shown what the directory is: :meth:`finished` comes last.
     """
 
-    def __init__(self, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
+    def __init__(
+        self, persist_dir: str, fs: Optional[fsspec.AbstractFileSystem], pack: Optional[_pack.Pack] = None
+    ) -> None:
         self.dir = persist_dir
         self.fs = fs
+        self.pack = pack
         self.typescript = False
         self.loaded: Any = None  # the docstore, if it came from here
         self.nodes: List[Any] = []  # found inside LlamaIndex.TS's indices
 
     def side_by_side(self) -> bool:
-        """Whether the default vector store is large enough to be read in a thread."""
+        """Whether the vector stores are large enough to be read in a thread of their own."""
+        if self.pack is not None:
+            return self.pack.bytes >= _SIDE_BY_SIDE_PACK
         if not _files.unwrap_local(self.fs):
             return False
         try:
