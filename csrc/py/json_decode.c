@@ -102,13 +102,30 @@ static void widen2(uint16_t *out, const uint8_t *p, size_t n)
     for (; i < n; i++) out[i] = p[i];
 }
 
+static void widen4(uint32_t *out, const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+#if defined(__SSE2__)
+    const __m128i zero = _mm_setzero_si128();
+    for (; n - i >= 16; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        __m128i low = _mm_unpacklo_epi8(v, zero), high = _mm_unpackhi_epi8(v, zero);
+        __m128i *to = (__m128i *)(void *)(out + i);
+        _mm_storeu_si128(to, _mm_unpacklo_epi16(low, zero));
+        _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(low, zero));
+        _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high, zero));
+        _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(high, zero));
+    }
+#endif
+    for (; i < n; i++) out[i] = p[i];
+}
+
 static void put_run(PyObject *str, Py_ssize_t at, const uint8_t *p, size_t n)
 {
     switch (PyUnicode_KIND(str)) {
     case PyUnicode_1BYTE_KIND: memcpy(PyUnicode_1BYTE_DATA(str) + at, p, n); break;
     case PyUnicode_2BYTE_KIND: widen2(PyUnicode_2BYTE_DATA(str) + at, p, n); break;
-    default:
-        for (size_t i = 0; i < n; i++) PyUnicode_4BYTE_DATA(str)[at + (Py_ssize_t)i] = p[i];
+    default: widen4(PyUnicode_4BYTE_DATA(str) + at, p, n);
     }
 }
 

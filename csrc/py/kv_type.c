@@ -46,19 +46,10 @@ static PyObject *decoded(pn_coll *unused, pn_cell *cell)
     return pn_py_cell_value(cell);
 }
 
-static PyObject *dict_for(size_t n)
-{
-#if PY_VERSION_HEX < 0x030d0000
-    if (n > 5) return _PyDict_NewPresized((Py_ssize_t)n);
-#endif
-    (void)n;
-    return PyDict_New();
-}
-
 static PyObject *plain_collection(pn_coll *coll, value_of get)
 {
     int gc = pn_gc_pause();
-    PyObject *dict = dict_for(pn_omap_len(&coll->cells));
+    PyObject *dict = PyDict_New();
     size_t pos = 0;
     pn_bytes key;
     void *cell;

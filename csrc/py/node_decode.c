@@ -1,7 +1,6 @@
 #include "py/node_decode.h"
 
 #include "py/node_model.h"
-#include "py/node_watch.h"
 
 typedef struct {
     pn_py_decoder d;
@@ -15,10 +14,15 @@ typedef struct {
     size_t object;                /* the one that is being read */
     size_t lists;                 /* of strings, begun so far */
     pn_kept_piece *place;            /* of the next string, or NULL */
+    bool again;                      /* the string read last is the one that stood in its place before */
 } node_decoder;
 
 /* What is read for one object before it is made. */
-typedef PyObject *values_of[PN_MODEL_MAX];
+typedef struct {
+    size_t object;   /* the how manyth of its node */
+    uint32_t again;  /* bit i: field i holds the string that it held in the node before */
+    PyObject *of[PN_MODEL_MAX];
+} object_values;
 
 static pn_status object_of(PyObject *made) { return made ? PN_OK : PN_ERR_CALLBACK; }
 
@@ -30,9 +34,33 @@ static pn_status read_null(node_decoder *n, PyObject **out)
     return pn_json_literal(&n->d.r);
 }
 
-static bool steps_over(pn_json_reader *r, const void *text, size_t len)
+/* As pn_json_peek, at once where a string begins, as most values do. */
+static inline pn_json_type peek(pn_json_reader *r)
 {
-    if ((size_t)(r->end - r->p) < len || memcmp(r->p, text, len) != 0) return false;
+    return r->p < r->end && *r->p == '"' ? PN_JSON_STRING : pn_json_peek(r);
+}
+
+static inline bool same8(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t x, y;
+    memcpy(&x, a, 8);
+    memcpy(&y, b, 8);
+    return x == y;
+}
+
+/* memcmp for few bytes, without a call: by eights, the last ones overlapping. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    if (n < 8) return memcmp(a, b, n) == 0;
+    size_t i = 0;
+    for (; i + 8 < n; i += 8)
+        if (!same8(a + i, b + i)) return false;
+    return same8(a + n - 8, b + n - 8);
+}
+
+static bool steps_over(pn_json_reader *r, const uint8_t *text, size_t len)
+{
+    if ((size_t)(r->end - r->p) < len || !same_bytes(r->p, text, len)) return false;
     r->p += len;
     r->first = false;
     return true;
@@ -58,6 +86,7 @@ static pn_status read_str(node_decoder *n, PyObject **out)
     if (k != NULL && k->str != NULL && steps_over(r, k->raw, k->len)) {
         n->last.ptr = start + 1;
         n->last.len = k->len - 2u;
+        n->again = true;
         *out = Py_NewRef(k->str);
         return PN_OK;
     }
@@ -94,7 +123,7 @@ static pn_status read_float(node_decoder *n, PyObject **out)
 
 static pn_status read_str_item(node_decoder *n, PyObject **out)
 {
-    PN_FAIL_IF(pn_json_peek(&n->d.r) != PN_JSON_STRING, PN_ERR_UNSUPPORTED);
+    PN_FAIL_IF(peek(&n->d.r) != PN_JSON_STRING, PN_ERR_UNSUPPORTED);
     n->place = NULL;
     return read_str(n, out);
 }
@@ -139,12 +168,30 @@ static pn_kept_piece *member_place(pn_kept_piece places[PN_OBJECTS_KEPT][PN_VALU
     return i < PN_VALUES_KEPT && object < PN_OBJECTS_KEPT ? &places[object][i] : NULL;
 }
 
+static bool ends_number(uint8_t c) { return c == ',' || c == '}'; }
+
+static pn_status read_kept_number(node_decoder *n, PyObject **out)
+{
+    pn_json_reader *r = &n->d.r;
+    const uint8_t *start = r->p;
+    pn_kept_piece *k = n->place;
+    if (k != NULL && k->str != NULL && (size_t)(r->end - start) > k->len && ends_number(start[k->len]) &&
+        steps_over(r, k->raw, k->len)) {
+        *out = Py_NewRef(k->str);
+        return PN_OK;
+    }
+    *out = pn_py_decode_value(&n->d);
+    keep_piece(*out != NULL && PyLong_CheckExact(*out) ? k : NULL, r, start, *out);
+    return object_of(*out);
+}
+
 static pn_status read_scalar(node_decoder *n, size_t object, size_t i, PyObject **out)
 {
-    pn_json_type type = pn_json_peek(&n->d.r);
+    pn_json_type type = peek(&n->d.r);
     n->place = member_place(n->readers->kept.values, object, i);
     if (type == PN_JSON_STRING) return read_str(n, out);
     PN_FAIL_IF(type == PN_JSON_OBJECT || type == PN_JSON_ARRAY, PN_ERR_UNSUPPORTED);
+    if (type == PN_JSON_NUMBER) return read_kept_number(n, out);
     *out = pn_py_decode_value(&n->d);
     return object_of(*out);
 }
@@ -168,7 +215,37 @@ static pn_status read_key(node_decoder *n, pn_kept_piece *k, PyObject **name)
     return object_of(*name);
 }
 
-static pn_status fill_flat(node_decoder *n, PyObject *dict)
+/* Names and values of one metadata object, before there is a dict of them. */
+typedef struct {
+    size_t len;
+    PyObject *names[PN_VALUES_KEPT], *values[PN_VALUES_KEPT];
+    PyObject *dict; /* of those and all further ones, once there is no room here */
+} flat_members;
+
+static pn_status put_members(const flat_members *f, PyObject *dict)
+{
+    for (size_t i = 0; i < f->len; i++)
+        PN_FAIL_IF(PyDict_SetItem(dict, f->names[i], f->values[i]) < 0, PN_ERR_CALLBACK);
+    return PN_OK;
+}
+
+/* Takes name and value. */
+static pn_status add_member(flat_members *f, PyObject *name, PyObject *value)
+{
+    if (f->dict == NULL && f->len < PN_VALUES_KEPT) {
+        f->names[f->len] = name;
+        f->values[f->len++] = value;
+        return PN_OK;
+    }
+    pn_status s = PN_OK;
+    if (f->dict == NULL) s = (f->dict = PyDict_New()) ? put_members(f, f->dict) : PN_ERR_CALLBACK;
+    if (s == PN_OK && PyDict_SetItem(f->dict, name, value) < 0) s = PN_ERR_CALLBACK;
+    Py_DECREF(name);
+    Py_DECREF(value);
+    return s;
+}
+
+static pn_status read_members(node_decoder *n, flat_members *f)
 {
     size_t object = n->object;
     PN_TRY(pn_json_object_begin(&n->d.r));
@@ -177,11 +254,73 @@ static pn_status fill_flat(node_decoder *n, PyObject *dict)
         PN_TRY(read_key(n, member_place(n->readers->kept.keys, object, i), &name));
         if (name == NULL) return PN_OK;
         pn_status s = read_scalar(n, object, i, &value);
-        if (s == PN_OK && PyDict_SetItem(dict, name, value) < 0) s = PN_ERR_CALLBACK;
-        Py_XDECREF(value);
-        Py_DECREF(name);
-        PN_TRY(s);
+        if (s != PN_OK) {
+            Py_XDECREF(value);
+            Py_DECREF(name);
+            return s;
+        }
+        PN_TRY(add_member(f, name, value));
     }
+}
+
+static bool begins_as(const flat_members *f, const pn_kept_flat *k)
+{
+    return k != NULL && k->dict != NULL && k->len == f->len && memcmp(k->names, f->names, f->len * sizeof *f->names) == 0;
+}
+
+/* A copy of the dict made last, with the values that differ. */
+static PyObject *dict_like(const flat_members *f, const pn_kept_flat *k)
+{
+    PyObject *dict = PyDict_Copy(k->dict);
+    for (size_t i = 0; dict != NULL && i < f->len; i++)
+        if (f->values[i] != k->values[i] && PyDict_SetItem(dict, f->names[i], f->values[i]) < 0) Py_CLEAR(dict);
+    return dict;
+}
+
+static pn_status keep_flat(const flat_members *f, PyObject *dict, pn_kept_flat *k)
+{
+    if (k == NULL || f->len == 0 || (size_t)PyDict_GET_SIZE(dict) != f->len) return PN_OK; /* a repeated key */
+    PyObject *copy = PyDict_Copy(dict);
+    PN_FAIL_IF(copy == NULL, PN_ERR_CALLBACK);
+    Py_XSETREF(k->dict, copy);
+    k->len = f->len;
+    memcpy(k->names, f->names, f->len * sizeof *f->names);
+    memcpy(k->values, f->values, f->len * sizeof *f->values);
+    return PN_OK;
+}
+
+static pn_status dict_of(const flat_members *f, pn_kept_flat *k, PyObject **out)
+{
+    if (begins_as(f, k)) {
+        *out = dict_like(f, k);
+        return object_of(*out);
+    }
+    PyObject *dict = PyDict_New();
+    PN_FAIL_IF(dict == NULL, PN_ERR_CALLBACK);
+    pn_status s = put_members(f, dict);
+    if (s == PN_OK) s = keep_flat(f, dict, k);
+    if (s == PN_OK)
+        *out = dict;
+    else
+        Py_DECREF(dict);
+    return s;
+}
+
+static pn_status make_flat(node_decoder *n, PyObject **out)
+{
+    flat_members f = {.len = 0, .dict = NULL};
+    pn_kept_flat *k = n->object < PN_OBJECTS_KEPT ? &n->readers->kept.flats[n->object] : NULL;
+    pn_status s = read_members(n, &f);
+    if (s == PN_OK && f.dict == NULL) s = dict_of(&f, k, &f.dict);
+    for (size_t i = 0; i < f.len; i++) {
+        Py_DECREF(f.names[i]);
+        Py_DECREF(f.values[i]);
+    }
+    if (s == PN_OK)
+        *out = f.dict;
+    else
+        Py_XDECREF(f.dict);
+    return s;
 }
 
 static pn_status read_dict(node_decoder *n, pn_status (*fill)(node_decoder *, PyObject *), PyObject **out)
@@ -236,7 +375,6 @@ static pn_status read_whole(node_decoder *n, size_t place, pn_status (*make)(nod
     return s;
 }
 
-static pn_status make_flat(node_decoder *n, PyObject **out) { return read_dict(n, fill_flat, out); }
 static pn_status make_strs(node_decoder *n, PyObject **out) { return read_list(n, read_str_item, out); }
 
 static pn_status read_flat(node_decoder *n, PyObject **out)
@@ -270,24 +408,28 @@ static bool next_is(const pn_node_model *m, Py_ssize_t i, pn_json_reader *r)
 {
     if (i >= m->count || m->prefix[i].len == 0) return false;
     size_t skip = r->first ? 2 : 0;
-    return steps_over(r, m->prefix[i].text + skip, m->prefix[i].len - skip);
+    return steps_over(r, (const uint8_t *)m->prefix[i].text + skip, m->prefix[i].len - skip);
 }
 
-static pn_status read_value(node_decoder *n, const pn_node_model *m, size_t object, Py_ssize_t i, PyObject **out)
+static pn_status read_value(node_decoder *n, const pn_node_model *m, Py_ssize_t i, object_values *values)
 {
+    size_t object = values->object;
+    PyObject **out = &values->of[i];
     PN_FAIL_IF(*out != NULL, PN_ERR_UNSUPPORTED); /* a repeated key */
     n->object = object;
     n->place = object < PN_OBJECTS_KEPT && i < PN_FIELDS_KEPT ? &n->readers->kept.fields[object][i] : NULL;
     n->last.ptr = NULL;
+    n->again = false;
     PN_TRY(read_field(n, (pn_read_kind)m->kinds[i], out));
+    if (n->again && PyUnicode_CheckExact(*out)) values->again |= UINT32_C(1) << i;
     if (m == &n->readers->resource && i == n->readers->resource_text) n->media = n->last;
     return PN_OK;
 }
 
 /* `top` is the reader when the object is a node, NULL for what stands inside one. */
-static pn_status read_fields(node_decoder *n, const pn_node_model *m, const pn_node_reader *top, values_of values)
+static pn_status read_fields(node_decoder *n, const pn_node_model *m, const pn_node_reader *top, object_values *values)
 {
-    size_t object = n->objects++;
+    values->object = n->objects++;
     PN_TRY(pn_json_object_begin(&n->d.r));
     for (Py_ssize_t i = 0;; i++) {
         if (!next_is(m, i, &n->d.r)) {
@@ -305,45 +447,76 @@ static pn_status read_fields(node_decoder *n, const pn_node_model *m, const pn_n
             }
             i = found;
         }
-        PN_TRY(read_value(n, m, object, i, &values[i]));
+        PN_TRY(read_value(n, m, i, values));
         if (top && i == top->resource) n->resource = n->media;
     }
 }
 
+/* The dict that an instance's begins as, and the values in it: those that stood in this
+ * place before, as far as they cannot change, or the defaults. */
+static pn_kept_model *begun(node_decoder *n, const pn_node_model *m, size_t object)
+{
+    pn_kept_model *k = object < PN_OBJECTS_KEPT ? &n->readers->kept.models[object] : &n->readers->kept.spare;
+    if (k->model == m) return k;
+    PyObject *dict = PyDict_Copy(m->defaults);
+    if (dict == NULL) return NULL;
+    k->model = m;
+    Py_XSETREF(k->dict, dict);
+    for (Py_ssize_t i = 0; i < m->count; i++) k->values[i] = PyDict_GetItem(dict, PyTuple_GET_ITEM(m->names, i));
+    return k;
+}
+
+/* A value that came again will come once more. */
+static pn_status keep_value(pn_kept_model *k, const pn_node_model *m, Py_ssize_t i, PyObject *value)
+{
+    PN_FAIL_IF(PyDict_SetItem(k->dict, PyTuple_GET_ITEM(m->names, i), value) < 0, PN_ERR_CALLBACK);
+    k->values[i] = value;
+    return PN_OK;
+}
+
+/* What the dict is to hold for a field that is absent; a new reference. */
 static PyObject *absent_value(const pn_node_model *m, Py_ssize_t i)
 {
+    if (m->absent[i] == PN_ABSENT_DEFAULT)
+        return Py_XNewRef(PyDict_GetItemWithError(m->defaults, PyTuple_GET_ITEM(m->names, i)));
     return m->absent[i] == PN_ABSENT_LIST ? PyList_New(0) : PyDict_New();
 }
 
-/* Puts the values where the defaults stand; *all: every field is there. */
-static pn_status fill_instance(const pn_node_model *m, values_of values, PyObject *dict, bool *all)
+static pn_status put_absent(const pn_node_model *m, Py_ssize_t i, PyObject *dict)
+{
+    PN_FAIL_IF(m->absent[i] == PN_ABSENT_REFUSED, PN_ERR_UNSUPPORTED);
+    PyObject *value = absent_value(m, i);
+    PN_FAIL_IF(value == NULL, PN_ERR_CALLBACK);
+    int failed = PyDict_SetItem(dict, PyTuple_GET_ITEM(m->names, i), value);
+    Py_DECREF(value);
+    return failed ? PN_ERR_CALLBACK : PN_OK;
+}
+
+/* Puts the values where others stand; *all: every field is there. */
+static pn_status fill_instance(const pn_node_model *m, pn_kept_model *k, object_values *values, PyObject *dict, bool *all)
 {
     *all = true;
     for (Py_ssize_t i = 0; i < m->count; i++) {
-        PyObject *value = values[i];
+        PyObject *value = values->of[i];
         if (value == NULL) {
-            PN_FAIL_IF(m->absent[i] == PN_ABSENT_REFUSED, PN_ERR_UNSUPPORTED);
-            *all = false;
-            if (m->absent[i] == PN_ABSENT_DEFAULT) continue;
-            values[i] = value = absent_value(m, i);
-            PN_FAIL_IF(value == NULL, PN_ERR_CALLBACK);
-            int failed = PyDict_SetItem(dict, PyTuple_GET_ITEM(m->names, i), value);
-            Py_CLEAR(values[i]); /* it is not set, only there */
-            PN_FAIL_IF(failed, PN_ERR_CALLBACK);
-        } else if (PyDict_SetItem(dict, PyTuple_GET_ITEM(m->names, i), value) < 0) {
-            return PN_ERR_CALLBACK;
+            *all = false; /* it is not set, only there */
+            PN_TRY(put_absent(m, i, dict));
+        } else if (value != k->values[i]) {
+            PN_FAIL_IF(PyDict_SetItem(dict, PyTuple_GET_ITEM(m->names, i), value) < 0, PN_ERR_CALLBACK);
+            bool again = values->again >> i & 1 && PyUnicode_CheckExact(value);
+            if (again) PN_TRY(keep_value(k, m, i, value));
         }
     }
     return PN_OK;
 }
 
 /* In the order of the fields, as pydantic adds them: the order of a set depends on it. */
-static PyObject *fields_set(const pn_node_model *m, values_of values, bool all)
+static PyObject *fields_set(const pn_node_model *m, const object_values *values, bool all)
 {
     if (all && m->full_set != NULL) return PySet_New(m->full_set);
     PyObject *set = PySet_New(NULL);
     for (Py_ssize_t i = 0; set != NULL && i < m->count; i++) {
-        if (values[i] == NULL) continue;
+        if (values->of[i] == NULL) continue;
         if (PySet_Add(set, PyTuple_GET_ITEM(m->names, i)) < 0) Py_CLEAR(set);
     }
     return set;
@@ -365,21 +538,22 @@ static PyObject *instance(const pn_node_model *m, PyObject *dict, PyObject *set)
 }
 
 /* pydantic looks for a field under its alias first, and that may be another field's name. */
-static void follow_aliases(const pn_node_model *m, values_of values)
+static void follow_aliases(const pn_node_model *m, object_values *values)
 {
     for (Py_ssize_t i = 0; i < m->count; i++) {
-        PyObject *value = m->aliases[i] ? values[(uint8_t)m->aliases[i] - 1] : NULL;
-        if (value != NULL) Py_XSETREF(values[i], Py_NewRef(value));
+        PyObject *value = m->aliases[i] ? values->of[(uint8_t)m->aliases[i] - 1] : NULL;
+        if (value != NULL) Py_XSETREF(values->of[i], Py_NewRef(value));
     }
 }
 
-static pn_status make_instance(const pn_node_model *m, values_of values, PyObject **out)
+static pn_status make_instance(node_decoder *n, const pn_node_model *m, object_values *values, PyObject **out)
 {
     bool all;
     follow_aliases(m, values);
-    PyObject *dict = PyDict_Copy(m->defaults);
+    pn_kept_model *k = begun(n, m, values->object);
+    PyObject *dict = k ? PyDict_Copy(k->dict) : NULL;
     PN_FAIL_IF(dict == NULL, PN_ERR_CALLBACK);
-    pn_status s = fill_instance(m, values, dict, &all);
+    pn_status s = fill_instance(m, k, values, dict, &all);
     if (s == PN_OK) {
         PyObject *set = fields_set(m, values, all);
         *out = set ? instance(m, dict, set) : NULL;
@@ -390,18 +564,18 @@ static pn_status make_instance(const pn_node_model *m, values_of values, PyObjec
     return s;
 }
 
-static void clear_values(const pn_node_model *m, values_of values)
+static void clear_values(const pn_node_model *m, object_values *values)
 {
-    for (Py_ssize_t i = 0; i < m->count; i++) Py_XDECREF(values[i]);
+    for (Py_ssize_t i = 0; i < m->count; i++) Py_XDECREF(values->of[i]);
 }
 
 static pn_status read_model(node_decoder *n, const pn_node_model *m, PyObject **out)
 {
-    values_of values = {NULL};
+    object_values values = {.object = 0};
     PN_FAIL_IF(pn_json_peek(&n->d.r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
-    pn_status s = read_fields(n, m, NULL, values);
-    if (s == PN_OK) s = make_instance(m, values, out);
-    clear_values(m, values);
+    pn_status s = read_fields(n, m, NULL, &values);
+    if (s == PN_OK) s = make_instance(n, m, &values, out);
+    clear_values(m, &values);
     return s;
 }
 
@@ -461,7 +635,7 @@ static pn_status fill_relationships(node_decoder *n, PyObject *dict)
 
 static pn_status read_field(node_decoder *n, pn_read_kind kind, PyObject **out)
 {
-    pn_json_type type = pn_json_peek(&n->d.r);
+    pn_json_type type = peek(&n->d.r);
     if (type == PN_JSON_NULL)
         switch (kind) {
         case PN_READ_NULL:
@@ -498,9 +672,9 @@ static bool text_is_copy(const node_decoder *n)
 }
 
 /* ImageNode.__init__ makes image_mimetype from image_path when there is only that. */
-static bool mimetype_is_given(const pn_node_reader *r, values_of values)
+static bool mimetype_is_given(const pn_node_reader *r, const object_values *values)
 {
-    PyObject *path = values[r->path], *mimetype = values[r->mimetype];
+    PyObject *path = values->of[r->path], *mimetype = values->of[r->mimetype];
     return path == NULL || path == Py_None ||
            (mimetype != NULL && mimetype != Py_None && PyUnicode_GET_LENGTH(mimetype) > 0);
 }
@@ -513,14 +687,14 @@ static bool names_class(const node_decoder *n, const pn_node_reader *r)
 
 static pn_status read_data(node_decoder *n, const pn_node_reader *r, PyObject **node)
 {
-    values_of values = {NULL};
+    object_values values = {.object = 0};
     PN_FAIL_IF(pn_json_peek(&n->d.r) != PN_JSON_OBJECT, PN_ERR_UNSUPPORTED);
-    pn_status s = read_fields(n, &r->model, r, values);
+    pn_status s = read_fields(n, &r->model, r, &values);
     if (s == PN_OK && (!names_class(n, r) || !text_is_copy(n) ||
-                       (r->flags & PN_READER_IMAGE && !mimetype_is_given(r, values))))
+                       (r->flags & PN_READER_IMAGE && !mimetype_is_given(r, &values))))
         s = PN_ERR_UNSUPPORTED;
-    if (s == PN_OK) s = make_instance(&r->model, values, node);
-    clear_values(&r->model, values);
+    if (s == PN_OK) s = make_instance(n, &r->model, &values, node);
+    clear_values(&r->model, &values);
     return s;
 }
 
@@ -529,7 +703,7 @@ static pn_node_reader *reader_of(pn_node_readers *readers, pn_bytes type_text)
     for (size_t i = 0; i < readers->count; i++) {
         pn_node_reader *r = &readers->readers[i];
         if (!pn_bytes_equal(r->type_text, type_text)) continue;
-        if (r->holds < 0) r->holds = pn_watch_holds(r->watch);
+        if (r->holds < 0) r->holds = pn_watch_still_holds(r->watch, &r->memo);
         return r->holds ? r : NULL;
     }
     return NULL;

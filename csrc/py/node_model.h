@@ -6,6 +6,7 @@
 
 #include "py/json_decode.h"
 #include "py/node_decode.h"
+#include "py/node_watch.h"
 
 /* Nodes that follow one another say the same things in the same places: the defaults, the
  * metadata of their source. What was made for a place is kept with the text it came from,
@@ -22,7 +23,7 @@ enum {
     PN_WHOLE_WORTH = 32,  /* fewer are as well made anew */
 };
 
-/* A str and its JSON text with the quotes; or a key and all that stands between two
+/* A str and its JSON text with the quotes; or an int and its digits; or a key and all that stands between two
  * values: , "key":  */
 typedef struct {
     PyObject *str;
@@ -36,14 +37,33 @@ typedef struct {
     uint8_t raw[PN_WHOLE_KEPT];
 } pn_kept_whole;
 
+/* The metadata object made last for a place: another with the same keys begins as a copy,
+ * and only the values that differ are put. */
 typedef struct {
+    PyObject *dict; /* never handed out itself; NULL: none yet */
+    size_t len;
+    PyObject *names[PN_VALUES_KEPT], *values[PN_VALUES_KEPT]; /* borrowed from dict */
+} pn_kept_flat;
+
+typedef struct pn_node_model pn_node_model;
+
+/* What the __dict__ of the next instance made in a place begins as. */
+typedef struct {
+    const pn_node_model *model; /* NULL: none yet */
+    PyObject *dict;             /* never handed out itself */
+    PyObject *values[PN_MODEL_MAX]; /* of the model's fields; borrowed from dict */
+} pn_kept_model;
+
+typedef struct {
+    pn_kept_model models[PN_OBJECTS_KEPT], spare; /* spare: for all further places */
+    pn_kept_flat flats[PN_OBJECTS_KEPT];
     pn_kept_piece fields[PN_OBJECTS_KEPT][PN_FIELDS_KEPT];
     pn_kept_piece keys[PN_OBJECTS_KEPT][PN_VALUES_KEPT], values[PN_OBJECTS_KEPT][PN_VALUES_KEPT];
     pn_kept_whole wholes[PN_OBJECTS_KEPT + PN_LISTS_KEPT];
 } pn_kept;
 
 /* One class that is built: everything borrowed from the tuple it was read from. */
-typedef struct {
+struct pn_node_model {
     PyTypeObject *type;
     PyObject *names, *defaults;
     PyObject *full_set; /* may be NULL */
@@ -55,7 +75,7 @@ typedef struct {
         uint8_t len;
         char text[PN_PIECE_KEPT]; /* , "name":  as it stands between two fields */
     } prefix[PN_MODEL_MAX];
-} pn_node_model;
+};
 
 typedef struct {
     pn_node_model model;
@@ -63,6 +83,7 @@ typedef struct {
     int flags;
     int resource, path, mimetype; /* fields that the flags look at, or -1 */
     PyObject *watch;
+    pn_watch_memo memo;
     signed char holds; /* of the watch: -1 not looked at yet */
 } pn_node_reader;
 

@@ -2,7 +2,6 @@
  * checked here once, so that decoding need not.
  */
 #include "py/node_model.h"
-#include "py/node_watch.h"
 
 Py_ssize_t pn_node_field_index(const pn_node_model *m, pn_bytes name)
 {
@@ -113,6 +112,11 @@ static void clear_pieces(pn_kept_piece *pieces, size_t n)
 
 static void clear_kept(pn_kept *k)
 {
+    for (size_t i = 0; i < PN_OBJECTS_KEPT; i++) {
+        Py_CLEAR(k->flats[i].dict);
+        Py_CLEAR(k->models[i].dict);
+    }
+    Py_CLEAR(k->spare.dict);
     clear_pieces(k->fields[0], PN_OBJECTS_KEPT * PN_FIELDS_KEPT);
     clear_pieces(k->keys[0], PN_OBJECTS_KEPT * PN_VALUES_KEPT);
     clear_pieces(k->values[0], PN_OBJECTS_KEPT * PN_VALUES_KEPT);

@@ -46,3 +46,65 @@ bool pn_watch_holds(PyObject *watch)
     }
     return holds;
 }
+
+/* 0: none, or not to be relied on. */
+static unsigned version_of(const PyTypeObject *type)
+{
+#ifdef Py_TPFLAGS_VALID_VERSION_TAG
+    if (!PyType_HasFeature((PyTypeObject *)type, Py_TPFLAGS_VALID_VERSION_TAG)) return 0;
+#endif
+    return type->tp_version_tag;
+}
+
+/* A class has a tag once an attribute of it was looked up. */
+static unsigned demand_version(PyTypeObject *type)
+{
+    if (version_of(type) == 0) {
+        PyObject *found = PyObject_GetAttrString((PyObject *)type, "mro");
+        Py_XDECREF(found);
+        PyErr_Clear();
+    }
+    return version_of(type);
+}
+
+static bool note_type(pn_watch_memo *memo, PyTypeObject *type)
+{
+    for (size_t i = 0; i < memo->types; i++)
+        if (memo->type[i].type == type) return true;
+    unsigned tag = demand_version(type);
+    if (tag == 0 || memo->types == PN_WATCH_TYPES) return false;
+    memo->type[memo->types].type = type;
+    memo->type[memo->types++].tag = tag;
+    return true;
+}
+
+static bool note_entry(pn_watch_memo *memo, PyObject *watch, Py_ssize_t i)
+{
+    PyObject *owner = PyTuple_GET_ITEM(PyTuple_GET_ITEM(watch, i), 0);
+    if (PyType_Check(owner)) return note_type(memo, (PyTypeObject *)owner);
+    if (memo->entries == PN_WATCH_MODULE_ENTRIES) return false;
+    memo->entry[memo->entries++] = i;
+    return true;
+}
+
+static bool memo_holds(PyObject *watch, const pn_watch_memo *memo)
+{
+    for (size_t i = 0; i < memo->types; i++)
+        if (version_of(memo->type[i].type) != memo->type[i].tag) return false;
+    bool holds = true;
+    for (size_t i = 0; holds && i < memo->entries; i++) holds = entry_holds(PyTuple_GET_ITEM(watch, memo->entry[i]));
+    if (PyErr_Occurred()) PyErr_Clear();
+    return holds;
+}
+
+bool pn_watch_still_holds(PyObject *watch, pn_watch_memo *memo)
+{
+    if (memo->types > 0 && memo_holds(watch, memo)) return true;
+    pn_watch_memo fresh = {.types = 0, .entries = 0};
+    bool noted = true;
+    for (Py_ssize_t i = 0; noted && i < PyTuple_GET_SIZE(watch); i++) noted = note_entry(&fresh, watch, i);
+    bool holds = pn_watch_holds(watch); /* after the tags: asking for one runs code */
+    if (!noted || !holds) fresh.types = 0;
+    *memo = fresh;
+    return holds;
+}

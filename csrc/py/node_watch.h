@@ -18,4 +18,19 @@ bool pn_watch_check(PyObject *obj);
  * Python code, raises nothing. */
 bool pn_watch_holds(PyObject *watch);
 
+/* What a watch was found to hold by: while no class of it has changed in any way (CPython
+ * gives a class a new version tag then), only what it says of modules is looked at. All
+ * zero: nothing is known. Belongs to one watch, which keeps the classes. */
+enum { PN_WATCH_TYPES = 24, PN_WATCH_MODULE_ENTRIES = 24 };
+typedef struct pn_watch_memo {
+    size_t types, entries;
+    struct {
+        PyTypeObject *type;
+        unsigned tag;
+    } type[PN_WATCH_TYPES];
+    Py_ssize_t entry[PN_WATCH_MODULE_ENTRIES]; /* those whose owner is a module */
+} pn_watch_memo;
+
+bool pn_watch_still_holds(PyObject *watch, pn_watch_memo *memo);
+
 #endif
