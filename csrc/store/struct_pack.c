@@ -1,135 +1,148 @@
 #include "store/struct_pack.h"
 
-enum { LEN_SIZE = 4, SEPARATOR = 2, MAX_PIECES = 3 };
+enum { LEN_SIZE = 4, SEPARATOR = PN_KEPT_SEPARATOR };
 
 _Static_assert((int)PN_ROWS_MAX_COLUMNS >= (int)PN_STRUCT_MAX_COLUMNS, "every struct can be written");
 
 /* ---- out ---- */
 
-/* Rows of a column: the text of so many at the front, of the new ones, of so many at the back. */
-typedef struct parts {
-    size_t front, fresh, back;
-    size_t at, bytes; /* of the new ones' text */
-} parts;
-
-static size_t text_of_last(const pn_column *c, size_t rows)
-{
-    size_t bytes = rows ? SEPARATOR * (rows - 1) : 0;
-    for (size_t i = c->rows - rows; i < c->rows; i++) bytes += c->lens[i];
-    return bytes;
-}
-
-/* As many rows of the base as stand, none of them twice. */
-static parts parts_of(const pn_column *c, const pn_column_base *base)
-{
-    size_t fewer = base->rows < c->rows ? base->rows : c->rows;
-    parts p = {.front = base->front, .back = base->back};
-    size_t back_bytes = base->back_bytes;
-    if (p.back > fewer - p.front) {
-        p.back = fewer - p.front;
-        back_bytes = text_of_last(c, p.back);
-    }
-    p.fresh = c->rows - p.front - p.back;
-    p.at = base->front_bytes + (p.front ? SEPARATOR : 0);
-    size_t end = c->text.len - back_bytes - (p.back ? SEPARATOR : 0);
-    p.bytes = p.fresh ? end - p.at : 0;
-    return p;
-}
-
-static parts all_parts(const pn_column *c) { return (parts){.fresh = c->rows, .bytes = c->text.len}; }
-
-/* What the writing of a struct needs for a time. */
+/* What the writing of a struct needs for a time: pieces, and the lengths of new rows as they
+ * are on disk. */
 typedef struct view {
     pn_rows rows;
-    pn_rows_piece pieces[PN_STRUCT_MAX_COLUMNS][MAX_PIECES];
-    parts parts[PN_STRUCT_MAX_COLUMNS];
-    uint8_t *lens; /* of all new rows */
+    pn_rows_piece *pieces, *next_piece;
+    uint8_t *lens, *next_len;
 } view;
 
-static uint8_t *put_lens(const uint32_t *lens, size_t n, uint8_t *to)
+/* The column's pieces: all rows are new when the struct is written whole. */
+static const pn_kept_piece *pieces_of(const pn_column *c, bool change, pn_kept_piece *one, size_t *count)
 {
-    for (size_t i = 0; i < n; i++) pn_put_u32(to + LEN_SIZE * i, lens[i]);
-    return to + LEN_SIZE * n;
+    if (change) return pn_kept_pieces(&c->saved, one, count);
+    *count = 1;
+    *one = (pn_kept_piece){PN_KEPT_NEW, c->rows, c->text.len};
+    return one;
 }
 
-static void view_column(view *v, const pn_struct *s, size_t i, uint8_t **lens)
+static void view_new(view *v, const pn_column *c, size_t row, size_t byte, size_t rows, size_t bytes)
 {
-    const pn_column *c = &s->columns[i];
-    const parts *p = &v->parts[i];
-    pn_rows_piece *to = v->pieces[i];
-    size_t base = v->rows.change ? c->saved.rows : 0, n = 0;
-    if (p->front) to[n++] = (pn_rows_piece){.keeps = true, .from = 0, .count = p->front};
-    if (p->fresh) {
-        to[n++] = (pn_rows_piece){.count = p->fresh, .lens = *lens, .text = {c->text.data + p->at, p->bytes}};
-        *lens = put_lens(c->lens + p->front, p->fresh, *lens);
+    *v->next_piece++ = (pn_rows_piece){.count = rows, .lens = v->next_len, .text = {c->text.data + byte, bytes}};
+    for (size_t i = 0; i < rows; i++, v->next_len += LEN_SIZE) pn_put_u32(v->next_len, c->lens[row + i]);
+}
+
+static void view_column(view *v, const pn_column *c)
+{
+    pn_kept_piece one;
+    size_t count, row = 0, byte = 0;
+    const pn_kept_piece *p = pieces_of(c, v->rows.change, &one, &count);
+    v->rows.columns[v->rows.count++] = (pn_rows_column){
+        pn_buf_view(&c->name), c->kind, v->rows.change ? c->saved.rows : 0, c->rows, v->next_piece, count};
+    for (size_t i = 0; i < count; i++, p++) {
+        if (p->from == PN_KEPT_NEW)
+            view_new(v, c, row, byte, p->rows, p->bytes);
+        else
+            *v->next_piece++ = (pn_rows_piece){.keeps = true, .from = p->from, .count = p->rows};
+        row += p->rows;
+        byte += p->bytes + PN_KEPT_SEPARATOR;
     }
-    if (p->back) to[n++] = (pn_rows_piece){.keeps = true, .from = base - p->back, .count = p->back};
-    v->rows.columns[i] = (pn_rows_column){pn_buf_view(&c->name), c->kind, base, c->rows, to, n};
 }
 
-static pn_status write_view(view *v, const pn_struct *s, pn_buf *out)
+static size_t new_rows(const pn_column *c, bool change, size_t *count, size_t *bytes)
 {
-    size_t fresh = 0;
-    for (size_t i = 0; i < s->count; i++) fresh += v->parts[i].fresh;
-    uint8_t *lens = pn_alloc_get(s->alloc, fresh * LEN_SIZE + 1), *next = lens;
-    PN_FAIL_IF(lens == NULL, PN_ERR_NOMEM);
-    v->rows.alloc = s->alloc;
-    v->rows.type = pn_buf_view(&s->type);
-    v->rows.count = s->count;
-    for (size_t i = 0; i < s->count; i++) view_column(v, s, i, &next);
-    pn_status status = pn_rows_write(&v->rows, out);
-    pn_alloc_put(s->alloc, lens);
+    pn_kept_piece one;
+    size_t rows = 0;
+    const pn_kept_piece *p = pieces_of(c, change, &one, count);
+    for (size_t i = 0; i < *count; i++) {
+        if (p[i].from != PN_KEPT_NEW) continue;
+        rows += p[i].rows;
+        *bytes += p[i].bytes;
+    }
+    return rows;
+}
+
+static pn_status view_columns(view *v, const pn_struct *s, pn_buf *out)
+{
+    v->next_piece = v->pieces;
+    v->next_len = v->lens;
+    for (size_t i = 0; i < s->count; i++) view_column(v, &s->columns[i]);
+    return pn_rows_write(&v->rows, out);
+}
+
+static pn_status write_struct(const pn_struct *s, bool change, pn_buf *out)
+{
+    view v = {.rows = {.alloc = s->alloc, .change = change, .type = pn_buf_view(&s->type)}};
+    size_t pieces = 1, rows = 0, bytes = 0;
+    for (size_t i = 0, count; i < s->count; i++, pieces += count) rows += new_rows(&s->columns[i], change, &count, &bytes);
+    v.pieces = pn_alloc_zero(s->alloc, pieces, sizeof *v.pieces);
+    v.lens = pn_alloc_get(s->alloc, rows * LEN_SIZE + 1);
+    pn_status status = v.pieces && v.lens ? view_columns(&v, s, out) : PN_ERR_NOMEM;
+    pn_alloc_put(s->alloc, v.pieces);
+    pn_alloc_put(s->alloc, v.lens);
     return status;
 }
 
-/* Whether the columns can be written as a change, and how much of them is new. */
-static bool can_change(const pn_struct *s)
+/* The last commit has the struct as one of these columns. */
+static bool is_saved(const pn_struct *s)
 {
     for (size_t i = 0; i < s->count; i++)
-        if (s->columns[i].kind != s->columns[i].saved.kind) return false;
-    return s->saved;
+        if (!s->columns[i].saved.on || s->columns[i].saved.kind != s->columns[i].kind) return false;
+    return s->count > 0;
 }
 
-static bool is_same(const pn_struct *s, const view *v)
+static bool is_same(const pn_struct *s)
 {
-    for (size_t i = 0; i < s->count; i++)
-        if (v->parts[i].fresh || s->columns[i].rows != s->columns[i].saved.rows) return false;
+    for (size_t i = 0; i < s->count; i++) {
+        pn_kept_piece one;
+        size_t count;
+        const pn_column *c = &s->columns[i];
+        const pn_kept_piece *p = pn_kept_pieces(&c->saved, &one, &count);
+        if (c->rows != c->saved.rows || count > 1 || (count && p->from == PN_KEPT_NEW)) return false;
+    }
     return true;
 }
 
-static void plan(view *v, const pn_struct *s, bool whole)
+static bool is_mostly_new(const pn_struct *s)
 {
-    size_t fresh = 0, all = 0;
-    v->rows.change = !whole && can_change(s);
-    for (size_t i = 0; i < s->count && v->rows.change; i++) {
-        v->parts[i] = parts_of(&s->columns[i], &s->columns[i].saved);
-        fresh += v->parts[i].bytes;
+    size_t bytes = 0, all = 0;
+    for (size_t i = 0, count; i < s->count; i++) {
+        (void)new_rows(&s->columns[i], true, &count, &bytes);
         all += s->columns[i].text.len;
     }
-    if (v->rows.change && fresh <= all / 2) return;
-    v->rows.change = false;
-    for (size_t i = 0; i < s->count; i++) v->parts[i] = all_parts(&s->columns[i]);
+    return bytes > all / 2;
+}
+
+static void begin_pending(pn_struct *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        pn_column *c = &s->columns[i];
+        pn_kept_clear(&c->pending, s->alloc);
+        pn_kept_begin(&c->pending, c->kind, c->rows, c->text.len);
+    }
+    s->pending = true;
 }
 
 pn_status pn_struct_gather(pn_struct *s, bool whole, pn_buf *out, pn_value_form *form, bool *same)
 {
-    view v = {.rows = {.alloc = NULL}};
-    plan(&v, s, whole);
-    *form = v.rows.change ? PN_FORM_CHANGE : PN_FORM_STRUCT;
-    *same = v.rows.change && is_same(s, &v);
-    if (!*same) PN_TRY(write_view(&v, s, out));
-    for (size_t i = 0; i < s->count; i++) s->columns[i].pending = pn_column_base_now(&s->columns[i]);
-    s->pending = true;
+    bool saved = !whole && is_saved(s), change = saved && !is_mostly_new(s);
+    *same = saved && is_same(s);
+    *form = change ? PN_FORM_CHANGE : PN_FORM_STRUCT;
+    if (!*same) PN_TRY(write_struct(s, change, out));
+    begin_pending(s);
     return PN_OK;
+}
+
+static void settle_column(pn_column *c, bool durable)
+{
+    pn_kept *old = durable ? &c->saved : &c->pending;
+    pn_kept_clear(old, c->text.alloc);
+    if (durable) c->saved = c->pending;
+    c->pending = (pn_kept){.on = false};
 }
 
 void pn_struct_gathered(pn_struct *s, bool durable)
 {
     if (!s->pending) return;
     s->pending = false;
-    if (!durable) return;
-    s->saved = true;
-    for (size_t i = 0; i < s->count; i++) s->columns[i].saved = s->columns[i].pending;
+    for (size_t i = 0; i < s->count; i++) settle_column(&s->columns[i], durable);
 }
 
 /* ---- in ---- */
@@ -190,7 +203,7 @@ static pn_status put_column(const pn_alloc *alloc, const pn_rows_column *base, c
     pn_status s = put_pieces(&from, change ? change : base, to, err);
     pn_alloc_put(alloc, from.byte);
     to->kind = base->kind;
-    to->saved = pn_column_base_now(to);
+    if (s == PN_OK) pn_kept_begin(&to->saved, to->kind, to->rows, to->text.len);
     return s;
 }
 
@@ -225,7 +238,6 @@ pn_status pn_struct_unpack(const pn_alloc *alloc, const pn_rows *base, const pn_
     if (what != NULL) return pn_fail(err, PN_ERR_CORRUPT, 0, what);
     PN_TRY(pn_struct_new(alloc, base->type, &s));
     pn_status status = put_columns(s, base, change, err);
-    s->saved = true;
     if (status == PN_OK)
         *out = s;
     else

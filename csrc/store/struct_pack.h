@@ -1,7 +1,7 @@
 /* struct_pack.h: an index struct's way into a pack and out of it (rows.h has the bytes).
  *
- * Each column knows what of its rows the last commit has (pn_column_base), so a struct
- * that grew by k rows is gathered by copying k rows.
+ * Each column knows which of its rows the last commit has (kept.h), so a struct that lost
+ * some rows and got k new ones is gathered by copying k rows.
  *
  * Between gathering and its end (pn_struct_gathered) the struct may be edited: what
  * changes then is a change of what was gathered. Not locked: as the struct.

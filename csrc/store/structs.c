@@ -19,6 +19,8 @@ static void column_clear(pn_column *c)
     pn_buf_clear(&c->text);
     pn_alloc_put(alloc, c->lens);
     pn_alloc_put(alloc, c->words);
+    pn_kept_clear(&c->saved, alloc);
+    pn_kept_clear(&c->pending, alloc);
     column_init(c, alloc, c->kind);
 }
 
@@ -57,30 +59,11 @@ static pn_status reserve_words(pn_column *c, size_t more)
     return s;
 }
 
-/* ---- what of a commit's rows still stands ---- */
-
-pn_column_base pn_column_base_now(const pn_column *c)
+/* The column gets new rows at its end. */
+static void note_rows(pn_column *c, size_t rows, size_t bytes)
 {
-    return (pn_column_base){c->kind, c->rows, c->rows, c->text.len, c->rows, c->text.len};
-}
-
-static void narrow_base(pn_column_base *b, size_t front, size_t front_bytes, size_t back, size_t back_bytes)
-{
-    if (front < b->front) {
-        b->front = front;
-        b->front_bytes = front_bytes;
-    }
-    if (back < b->back) {
-        b->back = back;
-        b->back_bytes = back_bytes;
-    }
-}
-
-/* Only so many rows at the front and at the back are those that were there. */
-static void narrow(pn_column *c, size_t front, size_t front_bytes, size_t back, size_t back_bytes)
-{
-    narrow_base(&c->saved, front, front_bytes, back, back_bytes);
-    narrow_base(&c->pending, front, front_bytes, back, back_bytes);
+    pn_kept_append(&c->saved, c->text.alloc, c->rows, rows, bytes);
+    pn_kept_append(&c->pending, c->text.alloc, c->rows, rows, bytes);
 }
 
 /* ---- rows ---- */
@@ -91,7 +74,7 @@ pn_status pn_column_push(pn_column *c, pn_bytes text, const pn_word *words, size
     PN_TRY(pn_buf_reserve(&c->text, text.len + 2));
     PN_TRY(reserve_rows(c, 1));
     PN_TRY(reserve_words(c, n));
-    narrow(c, c->rows, c->text.len, 0, 0);
+    note_rows(c, 1, text.len);
     if (c->rows) (void)PN_BUF_LIT(&c->text, ", ");
     (void)pn_buf_append(&c->text, text.ptr, text.len);
     c->lens[c->rows++] = (uint32_t)text.len;
@@ -106,7 +89,7 @@ pn_status pn_column_extend(pn_column *c, size_t n, const uint8_t *lens, pn_bytes
     if (n == 0) return PN_OK;
     PN_TRY(pn_buf_reserve(&c->text, text.len + 2));
     PN_TRY(reserve_rows(c, n));
-    narrow(c, c->rows, c->text.len, 0, 0);
+    note_rows(c, n, text.len);
     if (c->rows) (void)PN_BUF_LIT(&c->text, ", ");
     (void)pn_buf_append(&c->text, text.ptr, text.len);
     for (size_t i = 0; i < n; i++) c->lens[c->rows + i] = pn_get_u32(lens + 4 * i);
@@ -313,17 +296,22 @@ bool pn_edit_find(pn_edit *e, const pn_word *words, size_t n)
     return false;
 }
 
-static pn_status note_run(pn_edit *e, size_t from, size_t at, size_t len)
+/* The next rows of the column come next in the tail. */
+static pn_status note_run(pn_edit *e, size_t rows, size_t bytes, size_t words)
 {
+    const pn_column *t = &e->tail;
     pn_edit_run *last = e->run_len ? &e->runs[e->run_len - 1] : NULL;
-    if (last != NULL && last->from + last->len == from && last->at + last->len == at) {
-        last->len += len;
+    if (last != NULL && last->from + last->len == e->word && last->at + last->len == t->word_len) {
+        last->len += words;
+        last->rows += rows;
+        last->bytes += bytes + 2;
         return PN_OK;
     }
     void *p = e->runs;
     PN_TRY(reserve(e->tail.text.alloc, &p, &e->run_cap, e->run_len, 1, sizeof *e->runs));
     e->runs = p;
-    e->runs[e->run_len++] = (pn_edit_run){from, at, len};
+    e->runs[e->run_len++] = (pn_edit_run){e->word, t->word_len, words, e->row, rows,
+                                          t->rows, t->text.len + (t->rows ? 2 : 0), bytes};
     return PN_OK;
 }
 
@@ -344,11 +332,7 @@ pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words)
     PN_TRY(pn_buf_reserve(&t->text, text.len + 2));
     PN_TRY(reserve_rows(t, rows));
     PN_TRY(reserve_words(t, words));
-    size_t runs = e->run_len;
-    PN_TRY(note_run(e, e->word, t->word_len, words));
-    bool joins = e->back && runs == e->run_len;
-    e->back = joins ? e->back + rows : rows;
-    e->back_bytes = joins ? e->back_bytes + 2 + text.len : text.len;
+    PN_TRY(note_run(e, rows, text.len, words));
     if (t->rows) (void)PN_BUF_LIT(&t->text, ", ");
     (void)pn_buf_append(&t->text, text.ptr, text.len);
     memcpy(t->lens + t->rows, c->lens + e->row, rows * sizeof *t->lens);
@@ -361,7 +345,6 @@ pn_status pn_edit_keep(pn_edit *e, size_t rows, size_t words)
 
 pn_status pn_edit_add(pn_edit *e, pn_bytes text, const pn_word *words, size_t n)
 {
-    e->back = e->back_bytes = 0;
     return pn_column_push(&e->tail, text, words, n);
 }
 
@@ -382,6 +365,32 @@ static void edit_clear(pn_edit *e)
     e->run_len = e->run_cap = 0;
 }
 
+/* New rows of the tail, up to the row whose text begins at `byte`. */
+static void note_new(pn_kept_edit *k, size_t from, size_t from_byte, size_t row, size_t byte)
+{
+    if (row > from) pn_kept_edit_add(k, row - from, byte - PN_KEPT_SEPARATOR - from_byte);
+}
+
+/* Which of a commit's rows the edit leaves. */
+static void note_kept(const pn_edit *e, pn_kept *kept)
+{
+    pn_kept_edit k;
+    const pn_column *t = &e->tail;
+    size_t row = 0, byte = 0;
+    if (!kept->on) return;
+    pn_kept_edit_begin(&k, kept, e->column->lens);
+    pn_kept_edit_keep(&k, 0, e->rows);
+    for (size_t i = 0; i < e->run_len; i++) {
+        const pn_edit_run *run = &e->runs[i];
+        note_new(&k, row, byte, run->at_row, run->at_byte);
+        pn_kept_edit_keep(&k, run->row, run->rows);
+        row = run->at_row + run->rows;
+        byte = run->at_byte + run->bytes + PN_KEPT_SEPARATOR;
+    }
+    note_new(&k, row, byte, t->rows, t->text.len + PN_KEPT_SEPARATOR);
+    pn_kept_edit_end(&k, kept, t->text.alloc);
+}
+
 void pn_edit_commit(pn_edit *e, const pn_host *host)
 {
     pn_column *c = e->column, *t = &e->tail;
@@ -391,10 +400,8 @@ void pn_edit_commit(pn_edit *e, const pn_host *host)
         release_words(c->words + word, end - word, host);
         if (i < e->run_len) word = end + e->runs[i].len;
     }
-    if (e->rows < c->rows || t->rows) {
-        bool ends = e->row == c->rows; /* the last rows kept are the column's last */
-        narrow(c, e->rows, e->bytes, ends ? e->back : 0, ends ? e->back_bytes : 0);
-    }
+    note_kept(e, &c->saved);
+    note_kept(e, &c->pending);
     c->kind = t->kind;
     c->text.len = e->bytes;
     if (e->rows && t->rows) (void)PN_BUF_LIT(&c->text, ", ");

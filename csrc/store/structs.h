@@ -32,6 +32,7 @@
 
 #include "base/buffer.h"
 #include "store/cell.h"
+#include "store/kept.h"
 
 typedef uintptr_t pn_word;
 
@@ -45,15 +46,6 @@ enum { PN_STRUCT_MAX_COLUMNS = 16 };
 
 typedef enum pn_column_kind { PN_COLUMN_VALUE, PN_COLUMN_LIST, PN_COLUMN_DICT } pn_column_kind;
 
-/* A column as a commit has it, and what of that still stands: so many rows at the front of
- * the column are the first of those, and so many at its back the last. (The two may
- * overlap.) Bytes are those rows' text without a separator at the open end. */
-typedef struct pn_column_base {
-    uint8_t kind;
-    size_t rows;
-    size_t front, front_bytes, back, back_bytes;
-} pn_column_base;
-
 typedef struct pn_column {
     pn_buf name; /* UTF-8 */
     uint8_t kind;
@@ -61,16 +53,14 @@ typedef struct pn_column {
     uint32_t *lens;
     pn_word *words;
     size_t rows, row_cap, word_len, word_cap;
-    pn_column_base saved, pending; /* of the struct's commits */
+    pn_kept saved, pending; /* which rows the last durable commit has, and one under way */
 } pn_column;
 
-/* saved: the last commit that is durable has the struct as one (struct_pack.h), and the
- * columns say what changed since. pending: one that is under way has. */
 typedef struct pn_struct {
     const pn_alloc *alloc;
     pn_buf type; /* UTF-8 */
     size_t count;
-    bool saved, pending;
+    bool pending; /* a commit under way has the struct (struct_pack.h) */
     pn_column columns[PN_STRUCT_MAX_COLUMNS];
 } pn_struct;
 
@@ -100,9 +90,6 @@ pn_status pn_column_push(pn_column *c, pn_bytes text, const pn_word *words, size
  * little-endian, not aligned), to a column without words. */
 pn_status pn_column_extend(pn_column *c, size_t n, const uint8_t *lens, pn_bytes text);
 
-/* What a commit of the column as it is would have. */
-pn_column_base pn_column_base_now(const pn_column *c);
-
 /* Gives a column that has none its words, those of all rows in order. Takes the
  * caller's references to the even words. */
 pn_status pn_column_bind(pn_column *c, const pn_word *words, size_t n);
@@ -131,6 +118,8 @@ size_t pn_words_of_value(const pn_word *words, size_t n);
  */
 typedef struct pn_edit_run {
     size_t from, at, len; /* len words from `from` in the column, at `at` in the tail */
+    size_t row, rows;     /* the same as rows of the column, */
+    size_t at_row, at_byte, bytes; /* and of the tail, with their text */
 } pn_edit_run;
 
 typedef struct pn_edit {
@@ -138,7 +127,6 @@ typedef struct pn_edit {
     pn_column tail;            /* the rows behind the front */
     size_t rows, words, bytes; /* the front */
     size_t row, word, byte;    /* the first row of the column not yet kept or passed over */
-    size_t back, back_bytes;   /* the rows before it that end the tail */
     size_t effort;             /* rows that may still be looked at in vain */
     pn_edit_run *runs;
     size_t run_len, run_cap;

@@ -225,3 +225,28 @@ def test_a_value_handed_out_and_changed_is_written_alone(tmp_path: Any) -> None:
         data = f.read()
     assert b"changed where it is" in data and b"the text of" not in data
     assert StorageContext.open(where).docstore.get_document("node-2").text == "changed where it is"
+
+
+def test_a_struct_that_grew_is_written_as_a_change(tmp_path: Any) -> None:
+    where = str(tmp_path / "storage")
+    context = StorageContext.from_defaults()
+    struct = IndexDict(index_id="index")
+    for i in range(2000):
+        struct.nodes_dict[f"vector-{i}"] = f"node-{i}"
+    context.index_store.add_index_struct(struct)
+    context.persist(where, format="pack")
+    whole = sum(os.path.getsize(p) for p in glob.glob(os.path.join(where, "seg-*")))
+    for step in range(4):
+        opened = StorageContext.open(where) if step % 2 else context  # read from the pack, or at hand
+        struct = opened.index_store.get_index_struct("index")
+        struct.nodes_dict[f"more-{step}"] = "more"
+        del struct.nodes_dict[f"vector-{100 * step}"]
+        struct.nodes_dict[f"vector-{100 * step + 50}"] = "another"
+        opened.index_store.add_index_struct(struct)
+        before = set(os.listdir(where))
+        opened.persist(where)
+        (made,) = set(os.listdir(where)) - before
+        assert os.path.getsize(os.path.join(where, made)) < whole / 10
+        context = StorageContext.open(where)
+        assert context.index_store.get_index_struct("index").to_dict() == struct.to_dict()
+        assert list(context.index_store.get_index_struct("index").nodes_dict) == list(struct.nodes_dict)
