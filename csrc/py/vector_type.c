@@ -623,6 +623,21 @@ static PyObject *numpy_dot(PyObject *unused, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
+/* A list of floats as the bytes of their doubles, or None for any other object. */
+static PyObject *pack_floats(PyObject *unused, PyObject *list)
+{
+    (void)unused;
+    if (!PyList_CheckExact(list)) Py_RETURN_NONE;
+    Py_ssize_t n = PyList_GET_SIZE(list);
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (!PyFloat_CheckExact(PyList_GET_ITEM(list, i))) Py_RETURN_NONE;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n * (Py_ssize_t)sizeof(double));
+    if (bytes == NULL) return NULL;
+    double *out = (double *)(void *)PyBytes_AS_STRING(bytes);
+    for (Py_ssize_t i = 0; i < n; i++) out[i] = PyFloat_AS_DOUBLE(PyList_GET_ITEM(list, i));
+    return bytes;
+}
+
 /* ---- type ---- */
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f)), METH_FASTCALL
@@ -670,6 +685,7 @@ static PyType_Spec vector_spec = {
 };
 
 static PyMethodDef functions[] = {
+    {"pack_floats", pack_floats, METH_O, "pack_floats(list) -> bytes of float64, or None unless it is a list of floats."},
     {"numpy_dot", FAST(numpy_dot), "numpy_dot(a, b): numpy's dot of two float64 buffers, as queries use it."},
     {NULL, NULL, 0, NULL},
 };

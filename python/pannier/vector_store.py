@@ -400,6 +400,8 @@ def _matching(table: Any, node_ids: Optional[Tuple[str, ...]], match: Callable[[
 
 
 _NOT_PLAIN: Any = object()
+_OPERATORS = {operator: operator.value for operator in FilterOperator}
+_CONDITIONS = {condition: condition.value for condition in FilterCondition}
 
 
 def _filter_specs(filters: Any) -> Tuple[Any, str]:
@@ -418,8 +420,8 @@ def _filter_specs(filters: Any) -> Tuple[Any, str]:
         if type(one) is not MetadataFilter or type(one.operator) is not FilterOperator:
             return _NOT_PLAIN, ""
         value = tuple(one.value) if type(one.value) is list else one.value
-        specs.append((one.key, one.operator.value, value))
-    return specs, condition.value
+        specs.append((one.key, _OPERATORS[one.operator], value))
+    return specs, _CONDITIONS[condition]
 
 
 def _id_tuple(node_ids: Any) -> Any:
@@ -428,15 +430,19 @@ def _id_tuple(node_ids: Any) -> Any:
     return tuple(node_ids) if type(node_ids) in (list, tuple, set, frozenset) else _NOT_PLAIN
 
 
-def _query_vector(embedding: Any, is_mmr: bool) -> Optional[np.ndarray]:
-    """The query as contiguous float64, if LlamaIndex would compute with just that."""
-    if is_mmr and type(embedding) is not list:
+def _query_vector(embedding: Any, is_mmr: bool) -> Optional[bytes]:
+    """The query as float64 values, if LlamaIndex would compute with just those."""
+    if type(embedding) is list:
+        packed = _core.pack_floats(embedding)
+        if packed is not None:
+            return packed
+    elif is_mmr:
         return None
     try:
         vector = np.array(embedding)
     except Exception:
         return None
-    return vector if vector.dtype == np.float64 and vector.ndim == 1 else None
+    return vector.tobytes() if vector.dtype == np.float64 and vector.ndim == 1 else None
 
 
 def _mmr_threshold(query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Any:
@@ -463,7 +469,7 @@ def _zero_counts() -> bool:
 class _Plan(NamedTuple):
     """A query as the core takes it."""
 
-    vector: np.ndarray
+    vector: bytes  # of float64
     k: int
     threshold: Optional[float]
     node_ids: Optional[Tuple[str, ...]]
@@ -490,14 +496,30 @@ def _plan_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> 
     return _Plan(vector, k, threshold, node_ids, specs, condition)
 
 
+class _Asker:
+    """LlamaIndex's own filter, made when the first row needs it (most queries ask nothing)."""
+
+    __slots__ = ("_table", "_filters", "_match")
+
+    def __init__(self, table: Any, filters: Any) -> None:
+        self._table = table
+        self._filters = filters
+        self._match: Optional[Callable[[str], bool]] = None
+
+    def __call__(self, node_id: str) -> bool:
+        if self._match is None:
+            table = self._table
+            self._match = cast(Callable[[str], bool], _BUILD_FILTER(lambda i: table.peek(METAS, i), self._filters))
+        return self._match(node_id)
+
+
 def _choice(table: Any, plan: _Plan, filters: Any) -> Tuple[Any, Any, str, Optional[Callable[[str], bool]]]:
     """``(node_ids, filters, condition, ask)`` for the core: what to choose from."""
     if plan.specs is None:
         return plan.node_ids, None, plan.condition, None
-    ask = _BUILD_FILTER(lambda node_id: table.peek(METAS, node_id), filters)
     if _filters_as_known():
-        return plan.node_ids, plan.specs, plan.condition, ask
-    return _matching(table, plan.node_ids, ask), None, plan.condition, None
+        return plan.node_ids, plan.specs, plan.condition, _Asker(table, filters)
+    return _matching(table, plan.node_ids, _Asker(table, filters)), None, plan.condition, None
 
 
 def _fast_query(table: Any, query: VectorStoreQuery, kwargs: Dict[str, Any]) -> Optional[Tuple[list, list]]:
@@ -544,7 +566,7 @@ def _fast_queries(table: Any, queries: Sequence[VectorStoreQuery]) -> List[Optio
                 continue
             several = cast(List[_Plan], [plans[i] for i in members])
             choice = _choice(table, several[0], queries[members[0]].filters)
-            vectors = np.array([plan.vector for plan in several])
+            vectors = b"".join(plan.vector for plan in several)
             answers = table.query_many(vectors, tuple(plan.k for plan in several), *choice)
             for i, answer in zip(members, answers or ()):
                 found[i] = answer
