@@ -220,13 +220,15 @@ static pn_status pick_from_all(picker *p)
 {
     pn_rowview *view = &p->table->view;
     PN_TRY(pn_rowview_update(view, p->v, false));
-    p->rows = (pn_rows){view->rows, view->n, view->checked_dim};
+    p->rows = (pn_rows){view->rows, view->n, view->checked, view->checked_dim};
     if (!has_filters(p)) return PN_OK;
+    bool all_checked = view->checked == view->n;
     if (view->n >= SMALL) PN_TRY(pick_by_columns(p));
     for (size_t i = 0; view->n < SMALL && i < view->n; i++)
         PN_TRY(consider(p, view->rows[i], filtered(p, view->rows[i])));
     p->rows.rows = picks_of(p);
     p->rows.n = pick_count(p);
+    p->rows.checked = all_checked ? p->rows.n : 0;
     return PN_OK;
 }
 
@@ -256,7 +258,7 @@ static pn_status pick_from_ids(picker *p, const pn_bytes *ids, size_t n)
     }
     if (s == PN_OK) s = consider_once(p, (pn_vec_row **)(void *)found.data, found.len / sizeof(pn_vec_row *));
     pn_buf_clear(&found);
-    p->rows = (pn_rows){picks_of(p), pick_count(p), 0};
+    p->rows = (pn_rows){.rows = picks_of(p), .n = pick_count(p)};
     return s;
 }
 
@@ -329,6 +331,7 @@ static void drop_refused(picker *p, const uint8_t *keeps)
     }
     p->picks.len = to * sizeof *picks;
     p->rows.n = to;
+    if (p->rows.checked > to) p->rows.checked = to; /* it was all or none */
 }
 
 /* Called with the lock, returns with it. UNSUPPORTED when the table changed. */
@@ -370,7 +373,10 @@ static void choose(const question *q, picker *p)
     else
         pn_topk_many(p->v, &p->rows, q->queries, q->m, q->dim, q->dot);
     Py_END_ALLOW_THREADS;
-    if (p->rows.rows == p->table->view.rows) p->table->view.checked_dim = p->rows.checked_dim;
+    if (p->rows.rows == p->table->view.rows) {
+        p->table->view.checked = p->rows.checked;
+        p->table->view.checked_dim = p->rows.checked_dim;
+    }
 }
 
 /* ([similarity], [id]), with the lock held, since ids are the table's. */

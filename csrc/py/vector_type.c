@@ -23,12 +23,25 @@ static pthread_once_t fork_handler_once = PTHREAD_ONCE_INIT;
 static void count_fork(void) { atomic_fetch_add(&forks, 1); }
 static void install_fork_handler(void) { (void)pthread_atfork(NULL, NULL, count_fork); }
 
+/* What queries keep changes under the lock alone: another thread may have been at it when
+ * this process was forked, and is not here to finish. */
+static void renew_after_fork(vector_object *self)
+{
+    unsigned now = atomic_load(&forks);
+    if (self->forks == now) return;
+    self->forks = now;
+    if (pthread_mutex_trylock(&self->mutex) == 0) {
+        pthread_mutex_unlock(&self->mutex);
+        return;
+    }
+    pthread_mutex_init(&self->mutex, NULL);
+    pn_columns_init(&self->columns, &pn_alloc_system); /* their memory is lost: nothing in them can be trusted */
+    pn_rowview_renew(&self->view);
+}
+
 void pn_vector_lock(vector_object *self)
 {
-    if (self->forks != atomic_load(&forks)) {
-        pthread_mutex_init(&self->mutex, NULL);
-        self->forks = atomic_load(&forks);
-    }
+    renew_after_fork(self);
     if (pthread_mutex_trylock(&self->mutex) == 0) return;
     Py_BEGIN_ALLOW_THREADS;
     pthread_mutex_lock(&self->mutex);
@@ -149,6 +162,7 @@ static void vector_dealloc(PyObject *op)
     void *cell;
     while (pn_omap_next(&self->vec.metas, &pos, &id, &cell)) Py_XDECREF((PyObject *)((pn_vec_cell *)cell)->host);
     release_hosts(&self->vec.dropped);
+    renew_after_fork(self);
     pn_columns_clear(&self->columns);
     pn_rowview_clear(&self->view);
     pn_vec_clear(&self->vec);

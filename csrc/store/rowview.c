@@ -1,5 +1,7 @@
 #include "store/rowview.h"
 
+#include "store/scan.h"
+
 void pn_rowview_init(pn_rowview *w, const pn_alloc *alloc) { *w = (pn_rowview){.alloc = alloc}; }
 
 void pn_rowview_clear(pn_rowview *w)
@@ -7,6 +9,14 @@ void pn_rowview_clear(pn_rowview *w)
     pn_alloc_put(w->alloc, w->rows);
     pn_alloc_put(w->alloc, w->slots);
     pn_rowview_init(w, w->alloc);
+}
+
+void pn_rowview_renew(pn_rowview *w)
+{
+    uint64_t renumbered = w->renumbered;
+    pn_rowview_init(w, w->alloc);
+    w->renumbered = renumbered;
+    w->renewed = true;
 }
 
 /* The maps may move without a change when adding failed half way. */
@@ -30,6 +40,12 @@ static pn_status make_room(const pn_alloc *alloc, void **array, size_t *cap, siz
     return PN_OK;
 }
 
+/* Whether topk.h has found the row to be one like the first. */
+static bool is_checked(const pn_rowview *w, const pn_vec *v, const pn_vec_row *row)
+{
+    return row->norm >= PN_SCAN_SMALL && row->norm <= PN_SCAN_LARGE && pn_vec_band_of(v, row)->dim == w->checked_dim;
+}
+
 static pn_status list_rows(pn_rowview *w, const pn_vec *v)
 {
     size_t pos = 0, n = pn_omap_len(&v->rows);
@@ -37,9 +53,13 @@ static pn_status list_rows(pn_rowview *w, const pn_vec *v)
     void *row;
     w->built = w->slotted = false;
     w->n = 0;
-    w->checked_dim = 0;
+    w->checked = 0;
     PN_TRY(make_room(w->alloc, (void **)&w->rows, &w->cap, n, sizeof *w->rows));
-    while (pn_omap_next(&v->rows, &pos, &id, &row)) w->rows[w->n++] = row;
+    while (pn_omap_next(&v->rows, &pos, &id, &row)) {
+        if (w->n == 0) w->checked_dim = pn_vec_band_of(v, row)->dim;
+        if (w->checked == w->n) w->checked += is_checked(w, v, row);
+        w->rows[w->n++] = row;
+    }
     w->changes = v->changes;
     w->row_entries = v->rows.entries;
     w->meta_entries = v->metas.entries;
@@ -51,12 +71,13 @@ static pn_status list_rows(pn_rowview *w, const pn_vec *v)
 /* Slots are never given out twice, so they run ahead of the texts that are left. */
 static void renumber_if_sparse(pn_rowview *w, pn_vec *v)
 {
-    if (w->last_slot / 2 < w->n + 1024 && w->last_slot < UINT32_MAX / 2) return;
+    if (!w->renewed && w->last_slot / 2 < w->n + 1024 && w->last_slot < UINT32_MAX / 2) return;
     size_t pos = 0;
     pn_bytes id;
     void *cell;
     while (pn_omap_next(&v->metas, &pos, &id, &cell)) ((pn_vec_cell *)cell)->slot = 0;
     w->last_slot = 0;
+    w->renewed = false;
     w->renumbered++;
 }
 
@@ -65,7 +86,9 @@ pn_vec_cell *pn_rowview_cell(const pn_vec *v, const pn_vec_row *row, size_t *pos
     size_t at = *pos;
     pn_bytes key, id = pn_omap_key_of(row);
     void *value;
-    if (pn_omap_next(&v->metas, &at, &key, &value) && pn_bytes_equal(key, id)) {
+    /* Of a node that was added both keys are the same bytes: nothing is compared then. */
+    bool next = pn_omap_next(&v->metas, &at, &key, &value);
+    if (next && key.len == id.len && (key.ptr == id.ptr || pn_bytes_equal(key, id))) {
         *pos = at;
         return value;
     }

@@ -23,14 +23,17 @@ typedef struct pn_rowview {
     const void *row_entries; /* and where its maps lay */
     const void *meta_entries;
     bool built, slotted;     /* rows, slots are of that table */
+    bool renewed;            /* metadata has slots from before */
     uint32_t last_slot;      /* given out so far */
     uint64_t renumbered;     /* how often all slots were given out anew */
     uint64_t builds;         /* how often rows was listed */
-    size_t checked_dim;      /* see topk.h; 0: not known to hold */
+    size_t checked, checked_dim; /* see topk.h */
 } pn_rowview;
 
 void pn_rowview_init(pn_rowview *w, const pn_alloc *alloc); /* allocates nothing */
 void pn_rowview_clear(pn_rowview *w);
+/* For a view whose contents cannot be trusted: frees nothing, gives out all slots anew. */
+void pn_rowview_renew(pn_rowview *w);
 
 /* Brings rows up to date, and slots as well if they are asked for. */
 pn_status pn_rowview_update(pn_rowview *w, pn_vec *v, bool with_slots);

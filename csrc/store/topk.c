@@ -67,11 +67,11 @@ static void check_some(void *ctx, unsigned worker)
     }
 }
 
-static bool norms_known(const pn_rows *rows)
+static size_t unknown_norms(const pn_rows *rows)
 {
-    for (size_t i = 0; i < rows->n; i++)
-        if (rows->rows[i]->norm < 0) return false;
-    return true;
+    size_t count = 0;
+    for (size_t i = rows->checked; i < rows->n; i++) count += rows->rows[i]->norm < 0;
+    return count;
 }
 
 /* UNSUPPORTED when a row is not usable; *ordinary tells whether scan.h can take them. */
@@ -80,16 +80,20 @@ static pn_status check_rows(const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_f
     *ordinary = true;
     PN_FAIL_IF(dim < 2 || dim > SIZE_MAX / 64 / PN_POOL_MAX || rows->n == 0 || rows->n > UINT32_MAX,
                PN_ERR_UNSUPPORTED);
-    if (rows->checked_dim != 0) return rows->checked_dim == dim ? PN_OK : PN_ERR_UNSUPPORTED;
-    unsigned threads = norms_known(rows) ? 1 : pn_scan_threads(rows->n, dim * sizeof(double));
-    check c = {.v = v, .rows = rows, .dim = dim, .dot = dot,
+    PN_FAIL_IF(rows->checked != 0 && rows->checked_dim != dim, PN_ERR_UNSUPPORTED);
+    if (rows->checked == rows->n) return PN_OK;
+    unsigned threads = pn_scan_threads(unknown_norms(rows), dim * sizeof(double));
+    check c = {.v = v, .rows = rows, .dim = dim, .dot = dot, .next = rows->checked,
                .wide = pn_alloc_get(v->alloc, dim * threads * sizeof(double))};
     PN_FAIL_IF(c.wide == NULL, PN_ERR_NOMEM);
     pn_pool_run(threads, check_some, &c);
     pn_alloc_put(v->alloc, c.wide);
     PN_FAIL_IF(atomic_load(&c.unusable), PN_ERR_UNSUPPORTED);
     *ordinary = !atomic_load(&c.unordinary);
-    if (*ordinary) rows->checked_dim = dim;
+    if (*ordinary) {
+        rows->checked_dim = dim;
+        rows->checked = rows->n;
+    }
     return PN_OK;
 }
 

@@ -32,9 +32,9 @@ typedef double (*pn_dot_fn)(const double *a, const double *b, size_t n);
 typedef struct pn_rows {
     pn_vec_row *const *rows;
     size_t n;
-    /* Where not 0: every row has that dimension and a norm that scan.h can take, so that
+    /* The first so many rows have that dimension and a norm that scan.h can take, so that
      * this need not be looked at again. Set by a search that found it so. */
-    size_t checked_dim;
+    size_t checked, checked_dim;
 } pn_rows;
 
 typedef struct pn_query {

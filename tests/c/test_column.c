@@ -170,6 +170,28 @@ static void test_a_row_that_comes_back(void)
     fixture_clear(&f);
 }
 
+/* What a process does that was forked while another thread was in a query. */
+static void test_a_view_that_cannot_be_trusted(void)
+{
+    fixture f;
+    fixture_init(&f, &pn_alloc_system);
+    for (int i = 0; i < IDS; i++) {
+        CHECK_EQ_INT(put_row(&f.v, i), PN_OK);
+        CHECK_EQ_INT(put_meta(&f.v, i, metas[i % METAS]), PN_OK);
+    }
+    for (int round = 0; round < 50; round++) {
+        CHECK_EQ_INT(check_filters(&f), PN_OK);
+        CHECK_EQ_INT(change(&f), PN_OK);
+        if (round % 10 != 9) continue;
+        pn_columns_clear(&f.columns); /* freed here; the process could not */
+        pn_alloc_put(&pn_alloc_system, f.view.rows);
+        pn_alloc_put(&pn_alloc_system, f.view.slots);
+        f.view.last_slot = 3; /* torn */
+        pn_rowview_renew(&f.view);
+    }
+    fixture_clear(&f);
+}
+
 static void test_many_keys_push_each_other_out(void)
 {
     fixture f;
@@ -219,6 +241,7 @@ int main(void)
 {
     RUN(test_columns_say_what_the_text_says);
     RUN(test_a_row_that_comes_back);
+    RUN(test_a_view_that_cannot_be_trusted);
     RUN(test_many_keys_push_each_other_out);
     RUN(test_failed_allocations);
     return check_summary();

@@ -172,7 +172,7 @@ static void test_other_dimensions_are_refused(void)
     CHECK_EQ_INT(add(&f.v, 1, v, 2), PN_OK);
     fixture_picks(&f);
     CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
-    f.rows.n = 0;
+    f.rows.n = f.rows.checked = 0;
     CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
     pn_vec_clear(&f.v);
 }
@@ -292,7 +292,7 @@ static void check_many(fixture *f, double queries[][4000], size_t dim)
     const size_t ks[M] = {3, 1, 10, 2, 25, 7, 400};
     pn_query many[M], one;
     for (size_t i = 0; i < M; i++) many[i] = (pn_query){.values = queries[i], .k = ks[i]};
-    f->rows.checked_dim = 0;
+    f->rows.checked = 0;
     pn_topk_many(&f->v, &f->rows, many, M, dim, dot);
     for (size_t i = 0; i < M; i++) {
         one = (pn_query){.values = queries[i], .k = ks[i]};

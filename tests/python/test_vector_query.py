@@ -283,6 +283,41 @@ print("done")
     assert python(code.replace("{set}", "pannier.set_threads(3)").replace("{child}", "3")) == "done"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_while_columns_are_built_filters_right() -> None:
+    code = """
+import os, signal, threading
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQuery
+from pannier.vector_store import SimpleVectorStore
+store = SimpleVectorStore()
+names = [f"key{i}" for i in range(30)]
+store.add([TextNode(id_=f"n{i}", text="", embedding=[1.0, i / 7], metadata={k: f"{k} {i % 5}" for k in names}) for i in range(3000)])
+def ask(key, value):
+    one = MetadataFilter(key=key, value=f"{key} {value}", operator="==")
+    return store.query(VectorStoreQuery(query_embedding=[1.0, 2.0], similarity_top_k=9, filters=MetadataFilters(filters=[one]))).ids
+wanted = [ask("key3", i) for i in range(5)]
+def others():
+    while True:
+        for name in names:
+            ask(name, 1)
+            store.add([TextNode(id_="n7", text="", embedding=[1.0, 1.0], metadata={k: f"{k} 2" for k in names})])
+threading.Thread(target=others, daemon=True).start()
+for _ in range(25):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        same = [ask("key3", i) for i in range(5)] == wanted
+        store.add([TextNode(id_="n8", text="", embedding=[1.0, 2.0], metadata={"key3": "new"})])
+        same = same and ask("key3", 1) != [] and store.query(VectorStoreQuery(query_embedding=[1.0, 2.0], similarity_top_k=1)).ids != []
+        os._exit(0 if same else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+print("done", flush=True)
+os._exit(0)
+"""
+    assert python(code) == "done"
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_answers_do_not_depend_on_the_threads(threads: Any, dtype: Any) -> None:
     rng = np.random.default_rng(11)
