@@ -1,7 +1,7 @@
 /* pack_batch.c: PackBatch, one commit into a pack as Python sees it.
  *
  *     batch = PackBatch()
- *     batch.kv("docstore.json", table, whole)      gathers: short, under the GIL
+ *     batch.gather([("docstore.json", table, whole), ...])   short, under the GIL: one moment of all
  *     batch.encode()                               live values, in slices
  *     batch.commit(...)                            the disk, without the GIL
  *     batch.settle(True)                           or False: what was gathered counts as unsaved
@@ -14,6 +14,8 @@
 #include "store/batch.h"
 #include "store/kv_pack.h"
 #include "store/vector_pack.h"
+
+#include <stdlib.h>
 
 typedef struct source { /* what was gathered from: one of the two */
     pn_kv *kv;
@@ -94,40 +96,36 @@ static bool may_gather(batch_object *self)
 
 /* ---- gathering ---- */
 
-/* The arguments (name, object, whole). */
-static bool gather_args(PyObject *const *args, Py_ssize_t n, pn_buf *scratch, pn_bytes *name, int *whole)
+/* One store to be gathered from. */
+typedef struct wanted {
+    pn_bytes name;   /* in the item's str, or in scratch */
+    pn_buf scratch;
+    PyObject *table; /* borrowed from the item */
+    int whole;
+    bool is_kv, got;
+} wanted;
+
+static bool want(pn_module_state *state, PyObject *item, wanted *w)
 {
-    if (n != 3 || !PyUnicode_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "expected (name: str, store, whole: bool)");
+    PyObject *name;
+    *w = (wanted){0};
+    pn_buf_init(&w->scratch, &pn_alloc_system);
+    if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "UOp:gather", &name, &w->table, &w->whole)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected tuples (name, table, whole)");
         return false;
     }
-    *whole = PyObject_IsTrue(args[2]);
-    return *whole >= 0 && pn_py_utf8(args[0], scratch, name);
+    w->is_kv = PyObject_TypeCheck(w->table, state->kv_type);
+    if (!w->is_kv && !PyObject_TypeCheck(w->table, state->vector_type)) {
+        PyErr_SetString(PyExc_TypeError, "expected a KVTable or a VectorTable");
+        return false;
+    }
+    return pn_py_utf8(name, &w->scratch, &w->name);
 }
 
-static PyObject *batch_kv(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+static int by_table(const void *a, const void *b)
 {
-    batch_object *self = (batch_object *)op;
-    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    pn_buf scratch;
-    pn_bytes name;
-    int whole;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    if (state == NULL || !may_gather(self) || !gather_args(args, nargs, &scratch, &name, &whole)) {
-        pn_buf_clear(&scratch);
-        return NULL;
-    }
-    pn_kv *kv = pn_py_kv(state, args[1]);
-    pn_status s = PN_OK;
-    if (kv != NULL) s = pn_buf_reserve(&self->sources, sizeof(source));
-    if (kv != NULL && s == PN_OK) {
-        s = pn_kv_gather(kv, name, whole != 0, self->batch);
-        source from = {.kv = pn_kv_ref(kv)};
-        if (s == PN_OK) (void)pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
-        else pn_kv_unref(kv);
-    }
-    pn_buf_clear(&scratch);
-    return s == PN_OK ? PyBool_FromLong(kv != NULL) : pn_py_raise(s, NULL, NULL);
+    uintptr_t x = (uintptr_t)((const wanted *)a)->table, y = (uintptr_t)((const wanted *)b)->table;
+    return (x > y) - (x < y);
 }
 
 static void unpin(void *ctx)
@@ -139,42 +137,106 @@ static void unpin(void *ctx)
     Py_DECREF(table);
 }
 
-/* The batch unpins the table when it is freed, also after a failure from here on. */
+/* The batch unpins the table when it is freed, also after a failure from here on. The
+ * caller holds the lock. */
 static pn_status gather_vectors(batch_object *self, vector_object *table, pn_bytes name, bool whole)
 {
-    PN_TRY(pn_buf_reserve(&self->sources, sizeof(source)));
     PN_TRY(pn_batch_defer(self->batch, unpin, table));
     Py_INCREF(table);
-    pn_vector_lock(table);
     pn_vec_pin(&table->vec);
-    pn_status s = pn_vec_gather(&table->vec, name, whole, self->batch);
-    pn_vector_unlock(table);
-    PN_TRY(s);
+    PN_TRY(pn_vec_gather(&table->vec, name, whole, self->batch));
     source from = {.vectors = (vector_object *)Py_NewRef((PyObject *)table)};
     return pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
 }
 
-static PyObject *batch_vectors(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+static pn_status gather_kv(batch_object *self, pn_kv *kv, pn_bytes name, bool whole)
+{
+    PN_TRY(pn_kv_gather(kv, name, whole, self->batch));
+    source from = {.kv = pn_kv_ref(kv)};
+    return pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
+}
+
+/* With the GIL, which nothing here lets go of, and all locks. */
+static pn_status gather_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
+{
+    PN_TRY(pn_buf_reserve(&self->sources, n * sizeof(source)));
+    for (size_t i = 0; i < n; i++) {
+        pn_kv *kv = w[i].is_kv ? pn_py_kv(state, w[i].table) : NULL;
+        if (w[i].is_kv && kv == NULL) continue; /* a plain dict by now */
+        PN_TRY(w[i].is_kv ? gather_kv(self, kv, w[i].name, w[i].whole != 0)
+                          : gather_vectors(self, (vector_object *)w[i].table, w[i].name, w[i].whole != 0));
+        w[i].got = true;
+    }
+    return PN_OK;
+}
+
+/* Damaged rows must not be copied under a good checksum. */
+static bool settle_wanted(wanted *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        vector_object *table = (vector_object *)w[i].table;
+        if (!w[i].is_kv && pn_vec_gathers_rows(&table->vec, w[i].whole != 0) &&
+            !pn_vector_ready(table, PN_VECTOR_ROWS | PN_VECTOR_METAS))
+            return false;
+    }
+    return true;
+}
+
+/* Locks are taken in one order everywhere, and the GIL is let go of while one is waited
+ * for: with all of them held, all stores are seen at one moment. */
+static pn_status gather_at_once(batch_object *self, pn_module_state *state, wanted *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!w[i].is_kv) pn_vector_lock((vector_object *)w[i].table);
+    pn_status s = gather_all(self, state, w, n);
+    for (size_t i = 0; i < n; i++)
+        if (!w[i].is_kv) pn_vector_unlock((vector_object *)w[i].table);
+    return s;
+}
+
+static bool want_all(pn_module_state *state, PyObject *items, wanted *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!want(state, PyTuple_GET_ITEM(items, (Py_ssize_t)i), &w[i])) return false;
+    if (n > 0) qsort(w, n, sizeof *w, by_table);
+    for (size_t i = 1; i < n; i++) {
+        if (w[i].table != w[i - 1].table) continue;
+        PyErr_SetString(PyExc_ValueError, "a table can be gathered once in a batch");
+        return false;
+    }
+    return true;
+}
+
+/* The names of those that are plain dicts. */
+static PyObject *plain_ones(const wanted *w, size_t n)
+{
+    PyObject *names = PyList_New(0);
+    for (size_t i = 0; names != NULL && i < n; i++) {
+        if (w[i].got) continue;
+        PyObject *name = pn_py_str(w[i].name);
+        if (name == NULL || PyList_Append(names, name) < 0) Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyObject *batch_gather(PyObject *op, PyObject *given)
 {
     batch_object *self = (batch_object *)op;
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    pn_buf scratch;
-    pn_bytes name;
-    int whole;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_status s = PN_OK;
-    bool ok = state != NULL && may_gather(self) && gather_args(args, nargs, &scratch, &name, &whole);
-    if (ok && !PyObject_TypeCheck(args[1], state->vector_type)) {
-        PyErr_SetString(PyExc_TypeError, "expected a VectorTable");
-        ok = false;
-    }
-    /* Damaged rows must not be copied under a good checksum. */
-    if (ok && pn_vec_gathers_rows(&((vector_object *)args[1])->vec, whole != 0))
-        ok = pn_vector_ready((vector_object *)args[1], PN_VECTOR_ROWS | PN_VECTOR_METAS);
-    if (ok) s = gather_vectors(self, (vector_object *)args[1], name, whole != 0);
-    pn_buf_clear(&scratch);
-    if (!ok) return NULL;
-    return s == PN_OK ? Py_NewRef(Py_None) : pn_py_raise(s, NULL, NULL);
+    PyObject *items = state ? PySequence_Tuple(given) : NULL, *plain = NULL;
+    if (items == NULL) return NULL;
+    size_t n = (size_t)PyTuple_GET_SIZE(items);
+    wanted *w = PyMem_Calloc(n + 1, sizeof *w);
+    pn_status s = PN_ERR_NOMEM;
+    if (w != NULL) s = may_gather(self) && want_all(state, items, w, n) && settle_wanted(w, n) ? PN_OK : PN_ERR_CALLBACK;
+    if (s == PN_OK) s = gather_at_once(self, state, w, n);
+    if (s == PN_OK) plain = plain_ones(w, n);
+    else pn_py_raise(s, NULL, NULL);
+    for (size_t i = 0; w != NULL && i < n; i++) pn_buf_clear(&w[i].scratch);
+    PyMem_Free(w);
+    Py_DECREF(items);
+    return plain;
 }
 
 static pn_status add_text(pn_batch *b, pn_bytes name, pn_bytes text)
@@ -422,8 +484,9 @@ static PyObject *batch_changes(PyObject *op, PyObject *unused)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f)), METH_FASTCALL
 
 static PyMethodDef batch_methods[] = {
-    {"kv", FAST(batch_kv), "kv(name, table, whole) -> bool: gathers a KVTable; False when it is a plain dict by now."},
-    {"vectors", FAST(batch_vectors), "vectors(name, table, whole): gathers a VectorTable."},
+    {"gather", batch_gather, METH_O,
+     "gather([(name, table, whole), ...]) -> names of tables that are plain dicts by now and were left out. All "
+     "tables, KVTable or VectorTable, are seen at one moment; each can be gathered once."},
     {"text", FAST(batch_text), "text(name, bytes-like): adds a store as the text of its file, UTF-8."},
     {"encode", batch_encode, METH_NOARGS,
      "encode(): live values to text, in slices. The exception of a value that cannot be has pn_place: (store, collection, key)."},
@@ -444,7 +507,7 @@ static PyType_Slot batch_slots[] = {
 static PyType_Spec batch_spec = {
     .name = "pannier._core.PackBatch",
     .basicsize = sizeof(batch_object),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = batch_slots,
 };
 

@@ -32,6 +32,9 @@ COLLECTIONS, VECTORS, TEXT = 1, 2, 3  # the kinds of stores
 PATIENCE = 10_000
 """Milliseconds that a persist waits for another writer."""
 
+KEEP = 3
+"""Generations that a new pack keeps."""
+
 MAX_SEGMENTS = 16
 """What a generation has at most; the next commit merges (FORMAT.md)."""
 
@@ -334,6 +337,31 @@ def persisted(label: str, store: Any, path: Any, fs: Optional["fsspec.AbstractFi
     from pannier import _saving  # it knows all stores
 
     return _saving.persist_alone(label, store, path, fs)
+
+
+@contextmanager
+def as_private_as(directory: _files.Path, name: str) -> Iterator[None]:
+    """A pack that is made meanwhile, of JSON files, is as private as this one of them.
+
+    Its files take the mode of the manifest, so one is put there first, without
+    generations: the JSON files go on to count.
+    """
+    root = _root(str(directory), None)
+    mode = os.stat(os.path.join(root, name)).st_mode & 0o777
+    path = os.path.join(root, MANIFEST)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        yield
+        return
+    try:
+        with open(fd, "wb") as f:
+            f.write(_core.retired_manifest(os.urandom(16), KEEP))
+            os.fchmod(f.fileno(), mode)
+        yield
+    except BaseException:
+        _core.pack_retire(root, writer_note(), PATIENCE)  # unless the commit came to its end
+        raise
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
+from contextlib import nullcontext
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import fsspec
@@ -230,21 +232,33 @@ class _Gathering:
         self.id = pack_id
         self.bases: List[Tuple[str, bytes, int]] = []
         self.noted: List[Tuple[Any, str, bytes]] = []  # (object, store, digest) to be given a base
-        self.tables: List[Any] = []  # gathered already: a table has one base
+        self.tables: Dict[str, Any] = {}  # name -> native table; a table has one base, so one name
         self.stores: Dict[str, Any] = {}  # name -> (label, object), for messages
 
     def add(self, label: str, store: Any, name: str) -> bool:
-        """Gathers a store; False when it has to persist itself."""
+        """Takes a store on; False when it has to persist itself."""
         self.stores[name] = (label, store)
         table = _native_table(store)
-        if table is not None and not any(table is t for t in self.tables):
-            if self._add_table(table, name):
-                return True
-        payload = payload_of(label, store)
-        if payload is None:
-            return False
-        self._add_text(_identity_of(store), name, payload, store)
-        return True
+        if table is not None and not any(table is t for t in self.tables.values()):
+            self.tables[name] = table
+            return True
+        return self._add_payload(label, store, name)
+
+    def gather(self) -> None:
+        """The native tables, all at one moment.
+
+        Raises:
+            CorruptPackError: what one of them was read from is damaged.
+        """
+        items = []
+        for name, table in self.tables.items():
+            whole = self._base(table, name) is None
+            items.append((name, table._table if isinstance(table, NativeVectorData) else table, whole))
+        became_plain = self.batch.gather(items)
+        self.noted += [(table, name, b"") for name, table in self.tables.items() if name not in became_plain]
+        for name in became_plain:
+            label, store = self.stores[name]
+            self._add_payload(label, store, name)
 
     def _base(self, holder: Any, name: str) -> Optional[_pack.Base]:
         base = _pack.bases.get(holder)
@@ -253,30 +267,28 @@ class _Gathering:
         self.bases.append((base.name, base.id, base.changed))
         return base
 
-    def _add_table(self, table: Any, name: str) -> bool:
-        whole = self._base(table, name) is None
-        if isinstance(table, NativeVectorData):
-            self.batch.vectors(name, table._table, whole)
-        elif not self.batch.kv(name, table, whole):
+    def _add_payload(self, label: str, store: Any, name: str) -> bool:
+        payload = payload_of(label, store)
+        if payload is None:
             return False
-        self.tables.append(table)
-        self.noted.append((table, name, b""))
-        return True
-
-    def _add_text(self, holder: Any, name: str, payload: Any, store: Any) -> None:
+        holder = _identity_of(store)
         base = self._base(holder, name)
         digest = hashlib.sha256(payload).digest()
         self.noted.append((holder, name, digest))
-        if base is not None and base.digest == digest:
-            return
+        if base is None or base.digest != digest:
+            self._add_text(store, name, payload)
+        return True
+
+    def _add_text(self, store: Any, name: str, payload: Any) -> None:
+        """A store that is written whole; as tables where its file has that shape."""
         if isinstance(store, (_PeerKVStore, *_KV_BACKED, *_PEER_KV_BACKED)):
             table = SimpleKVStore()
-            if table._load(payload) and self.batch.kv(name, table, True):
+            if table._load(payload) and not self.batch.gather([(name, table, True)]):
                 return
         elif isinstance(store, _PeerVectorStore):
             vectors = _core.VectorTable.load(payload)
             if vectors is not None:
-                self.batch.vectors(name, vectors, True)
+                self.batch.gather([(name, vectors, True)])
                 return
         self.batch.text(name, payload)
 
@@ -350,6 +362,25 @@ def persist_pack(
     Raises:
         UnserializableError, ConflictError, LockedError, CommitError, ...: nothing changed.
     """
+    with _one_at_a_time:
+        return _persist_pack(targets, persist_dir, fs, steps, keep)
+
+
+# What a store has changed is gathered by one commit at a time.
+_one_at_a_time = threading.RLock()
+
+
+def _new_lock_in_child() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock_in_child)
+
+
+def _persist_pack(
+    targets: List[Target], persist_dir: str, fs: Optional[fsspec.AbstractFileSystem], steps: Steps, keep: int
+) -> PackResult:
     found = _pack.manifest(persist_dir, fs)
     current = found["generations"][-1] if found else {"stores": {}, "foreign": {}}
     gathering = _Gathering(found["id"] if found else None)
@@ -360,6 +391,7 @@ def persist_pack(
                 steps.step(label)
             else:
                 foreign.append((label, store, path))
+        gathering.gather()
         gathering.encode()
         persist_foreign(foreign, fs, steps)
         result = _commit(gathering, persist_dir, fs, _foreign_note(targets, foreign, current), current, keep)
@@ -393,7 +425,10 @@ def _commit(
 ) -> PackResult:
     own = {name for name in (*current["stores"], *gathering.stores)} - {name for name, _ in foreign}
     outdated = _pack.outdated_json(persist_dir, fs, own)
-    with _pack.writable(persist_dir, fs) as root:
+    privacy = nullcontext()
+    if outdated and _files.unwrap_local(fs):
+        privacy = _pack.as_private_as(persist_dir, outdated[0][0])
+    with privacy, _pack.writable(persist_dir, fs) as root:
         *done, changed = gathering.batch.commit(
             root,
             tuple(gathering.bases),
@@ -445,6 +480,18 @@ def persist_alone(label: str, store: Any, persist_path: Any, fs: Optional[fsspec
         return False
     persist_pack([(label, store, path)], directory, fs, Steps(None, 2))
     return True
+
+
+def left_pack(persist_dir: str, fs: Optional[fsspec.AbstractFileSystem], names: Any) -> None:
+    """Removes the pack, once the JSON files count; those are then as private as it was."""
+    if _files.unwrap_local(fs):
+        root = _files.local_path(persist_dir)
+        mode = os.stat(os.path.join(root, _pack.MANIFEST)).st_mode & 0o777
+        for name in names:
+            path = os.path.join(root, name)
+            if os.path.isfile(path) and os.stat(path).st_mode & 0o777 & ~mode:
+                os.chmod(path, mode)
+    _pack.retire(persist_dir, fs)
 
 
 def leave_pack(persist_dir: str, fs: Optional[fsspec.AbstractFileSystem], taken: Any) -> Dict[str, Any]:

@@ -54,6 +54,7 @@ from pannier._saving import (
     default_format,
     format_of,
     leave_pack,
+    left_pack,
     persist_json,
     persist_pack,
 )
@@ -314,10 +315,11 @@ class StorageContext(_PeerContext):
             done = persist_pack(targets, where, fs, steps, keep)
             self._pn_home = _Home(where, fs, done.generation)
             return
-        leaving = leave_pack(where, fs, {os.path.basename(p) for _, _, p in targets}) if _pack.exists(where, fs) else None
+        names = {os.path.basename(p) for _, _, p in targets}
+        leaving = leave_pack(where, fs, names) if _pack.exists(where, fs) else {}
         persist_json(targets, where, fs, in_place, steps, leaving)
         if leaving:
-            _pack.retire(where, fs)
+            left_pack(where, fs, names.union(map(os.path.basename, leaving)) - {_pack.MANIFEST})
             self._pn_home = None
 
     async def apersist(self, *args: Any, **kwargs: Any) -> None:

@@ -48,7 +48,8 @@ class Generation(NamedTuple):
     def __str__(self) -> str:
         changed = ", ".join(self.changed) or "nothing"
         when = self.time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        return f"{self.number:6}  {when}  {self.bytes:14,} bytes in {self.segments:2} segments  changed: {changed}"
+        segments = "1 segment " if self.segments == 1 else f"{self.segments} segments"
+        return f"{self.number:6}  {when}  {self.bytes:14,} bytes in {segments:11}  changed: {changed}"
 
 
 def convert(

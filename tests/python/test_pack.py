@@ -625,6 +625,59 @@ def test_namespaces_that_this_context_lacks_stay(tmp_path: Any) -> None:
     assert "node-5" in opened(folder).vector_stores["other"].data.embedding_dict
 
 
+def test_a_pack_made_of_private_files_is_private(tmp_path: Any) -> None:
+    folder = tmp_path / "storage"
+    build(4).persist(str(folder))
+    for path in folder.iterdir():
+        path.chmod(0o600)
+    pannier.convert(folder, "pack")
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    pannier.convert(folder, "json")
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert opened(folder).docstore.document_exists("node-1")
+
+
+def test_a_conversion_that_fails_leaves_the_json_files_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pannier import _core
+
+    folder = tmp_path / "storage"
+    context = build(4)
+    context.persist(str(folder))
+    saved = files(folder)
+
+    class Full(_core.PackBatch):  # type: ignore[misc]
+        def commit(self, *args: Any, **kwargs: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_core, "PackBatch", Full)
+    with pytest.raises(OSError, match="No space"):
+        context.persist(str(folder), format="pack")
+    assert files(folder) == saved
+
+
+def test_two_threads_persist_one_context(tmp_path: Any) -> None:
+    import threading
+
+    context = build(20)
+    errors: List[BaseException] = []
+
+    def persist(number: int) -> None:
+        try:
+            for i in range(10):
+                add(context, [node(random.Random(i), 1000 * number + i)])
+                context.persist(str(tmp_path / "pack"), format="pack")
+        except BaseException as e:  # noqa: BLE001
+            errors.append(e)
+
+    threads = [threading.Thread(target=persist, args=(n,)) for n in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert as_json(opened(tmp_path / "pack"), tmp_path / "a") == as_json(context, tmp_path / "b")
+
+
 class Nothing(SimpleVectorStore):
     """A store whose data is elsewhere: persisting it does nothing."""
 
