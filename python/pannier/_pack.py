@@ -10,6 +10,7 @@ as long as it takes to map its segments, or to commit: see :class:`Remote`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -21,10 +22,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from pannier import _core, _files
-from pannier.errors import MixedFormatError
+from pannier.errors import ConflictError, MixedFormatError
 
 if TYPE_CHECKING:
     import fsspec
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST"
 SEGMENT = re.compile(r"seg-[0-9a-f]{16}-[0-9a-f]{16}\.pn")
@@ -169,6 +172,7 @@ def exists(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = N
     root = _root(str(directory), fs)
     if _files.unwrap_local(fs):
         return os.path.lexists(os.path.join(root, MANIFEST))
+    fs.invalidate_cache(root)  # another process may have persisted since it was listed
     return bool(fs.exists(f"{root}/{MANIFEST}"))
 
 
@@ -386,13 +390,26 @@ def retire(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) ->
     _files.remove([MANIFEST, *(n for n in remote_names(root, fs) if SEGMENT.fullmatch(n))], root, fs)
 
 
+def _writes_in_place(fs: Any) -> bool:
+    """Whether a put overwrites a local file: a file system derived from the local one, or
+    one wrapped around it."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    while not isinstance(fs, LocalFileSystem):
+        fs = getattr(fs, "fs", None)
+        if fs is None:
+            return False
+    return True
+
+
 class Remote:
     """A pack on another file system, mirrored in a temporary local directory.
 
     A commit there needs the manifest, and segments only when many have to be merged;
     what it wrote goes up afterwards, the manifest last, so that a reader finds the old
-    generation or the new one. There is no lock: two writers at the same moment are
-    noticed only if one has read the manifest after the other has put it.
+    generation or the new one. There is no lock: the manifest is looked at once more right
+    before it is put, so two writers overlook each other only when one puts it within that
+    moment of the other.
     """
 
     def __init__(self, root: str, fs: Any) -> None:
@@ -419,11 +436,23 @@ class Remote:
 
     def _fetch_manifest(self) -> None:
         self.had: Dict[str, int] = {}
-        if not self.fs.exists(f"{self.root}/{MANIFEST}"):
+        self.generation = 0
+        self.read = self._current()
+        if self.read is None:
             return
-        self._fetch(MANIFEST)
+        with open(os.path.join(self.dir, MANIFEST), "wb") as f:
+            f.write(self.read)
         found = _core.pack_manifest(self.dir)
-        self.had = dict(found["segments"]) if found else {}
+        if found and found["generations"]:
+            self.had = dict(found["segments"])
+            self.generation = found["generations"][-1]["number"]
+
+    def _current(self) -> Optional[bytes]:
+        """The manifest's bytes as they are there now."""
+        try:
+            return bytes(self.fs.cat_file(f"{self.root}/{MANIFEST}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def fetch_segments(self, names: Any) -> None:
         for name in names:
@@ -441,19 +470,43 @@ class Remote:
         found = _core.pack_manifest(self.dir)
         if found is None:
             return
-        for name in found["segments"]:
-            if name not in self.had:
-                self._put(name)
-        self._put(MANIFEST)
-        for name in remote_names(self.root, self.fs):
-            if SEGMENT.fullmatch(name) and name not in found["segments"]:
-                self.fs.rm_file(f"{self.root}/{name}")
-
-    def _put(self, name: str) -> None:
+        with open(os.path.join(self.dir, MANIFEST), "rb") as f:
+            manifest = f.read()
+        if manifest == self.read:
+            return
         if not self.fs.exists(self.root):
             self.fs.makedirs(self.root, exist_ok=True)
-        with open(os.path.join(self.dir, name), "rb") as f:
-            self.fs.pipe_file(f"{self.root}/{name}", f.read())
+        for name in found["segments"]:
+            if name not in self.had:
+                with open(os.path.join(self.dir, name), "rb") as f:
+                    self.fs.pipe_file(f"{self.root}/{name}", f.read())
+        if self._current() != self.read:
+            raise ConflictError(
+                f"another writer has committed to the pack in {self.root} meanwhile. Nothing was changed. Open it "
+                "again (reload(), or a new context), repeat the change there and persist."
+            )
+        self._put_manifest(manifest)
+        self._sweep(found["segments"])
+
+    def _put_manifest(self, manifest: bytes) -> None:
+        target = f"{self.root}/{MANIFEST}"
+        if not _writes_in_place(self.fs):
+            self.fs.pipe_file(target, manifest)
+            return
+        staged = f"{self.root}/{_files.OWN_PREFIX}{MANIFEST}"
+        self.fs.pipe_file(staged, manifest)
+        self.fs.mv(staged, target)
+
+    def _sweep(self, listed: Any) -> None:
+        """Segments of generations before ours that the manifest does not list. (A later
+        one is of a writer that is under way; if it fails, the next commit removes it.)
+        The commit has happened, whatever becomes of this."""
+        try:
+            for name in remote_names(self.root, self.fs):
+                if SEGMENT.fullmatch(name) and name not in listed and int(name[4:20], 16) <= self.generation:
+                    self.fs.rm_file(f"{self.root}/{name}")
+        except Exception as e:
+            logger.debug(f"not all outdated segments in {self.root} were removed: {e!r}")
 
 
 def _open_remote(root: str, fs: Any, generation: int, check: bool) -> Any:
