@@ -9,8 +9,9 @@
  * No method releases the GIL while it looks at the table, so the GIL is its lock. What
  * an operation displaces is released last, since that may run Python code.
  */
+#include "py/graph_type.h"
+
 #include "py/json_py.h"
-#include "py/module.h"
 #include "store/graph.h"
 
 typedef struct {
@@ -70,9 +71,8 @@ static bool arity(const char *name, Py_ssize_t got, Py_ssize_t want)
 
 /* ---- from links to objects ----
  *
- * Making a list may collect garbage, and so run code that changes the graph. Links are
- * therefore read out first, into strings (which the collector does not know), and
- * only then are lists made of them.
+ * Making a list may collect garbage, and so run code that changes the graph: no
+ * collection starts while links are read (pn_gc_pause).
  */
 
 /* The links of a subject, or NULL: with an exception, or because it is not there. */
@@ -84,34 +84,90 @@ static const pn_links *links_of(pn_graph *g, PyObject *subj)
     return links;
 }
 
-static int append_text(PyObject *list, pn_bytes text)
+/* The str of texts that were met a moment ago, by where their bytes stand: a relation is
+ * stored once and met often. Good while the graph is left alone. */
+enum { MET = 16 };
+typedef struct met {
+    pn_bytes text[MET];
+    PyObject *str[MET];
+} met;
+
+static void met_clear(met *m)
 {
+    for (int i = 0; i < MET; i++) Py_XDECREF(m->str[i]);
+}
+
+static PyObject **met_at(met *m, pn_bytes text, pn_bytes **key)
+{
+    size_t i = ((uintptr_t)text.ptr >> 3 ^ (uintptr_t)text.ptr >> 7) % MET;
+    *key = &m->text[i];
+    return &m->str[i];
+}
+
+/* A new reference, or NULL with an exception. */
+static PyObject *met_str(met *m, pn_bytes text)
+{
+    pn_bytes *key;
+    PyObject **at = met_at(m, text, &key);
+    if (*at != NULL && key->ptr == text.ptr && key->len == text.len) return Py_NewRef(*at);
     PyObject *s = pn_py_str(text);
-    int failed = s == NULL ? -1 : PyList_Append(list, s);
-    Py_XDECREF(s);
+    if (s == NULL) return NULL;
+    *key = text;
+    Py_XSETREF(*at, Py_NewRef(s)); /* an exact str: releasing one runs no code */
+    return s;
+}
+
+/* A list of the texts' str. */
+static PyObject *text_list(met *m, const pn_bytes *texts, Py_ssize_t n)
+{
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        PyObject *s = met_str(m, texts[i]);
+        if (s == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, i, s);
+    }
+    return list;
+}
+
+/* Appends what may be NULL, with an exception, and takes its reference. */
+static int append_new(PyObject *list, PyObject *item)
+{
+    int failed = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
     return failed;
 }
 
-/* Appends relation, object, relation, object, ... of the first `most` pairs. */
-static int read_out(const pn_graph *g, const pn_links *links, size_t most, PyObject *flat)
+/* A list of the first `most` pairs. */
+static PyObject *pair_list(const pn_graph *g, const pn_links *links, size_t most)
 {
-    size_t pos = 0;
-    pn_bytes rel, obj;
-    for (size_t i = 0; i < most && pn_links_next(g, links, &pos, &rel, &obj); i++)
-        if (append_text(flat, rel) < 0 || append_text(flat, obj) < 0) return -1;
-    return 0;
+    met m = {0};
+    size_t pos = 0, n = pn_links_len(links);
+    if (n > most) n = most;
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        pn_bytes pair[2];
+        bool more = pn_links_next(g, links, &pos, &pair[0], &pair[1]);
+        PyObject *item = more ? text_list(&m, pair, 2) : PyErr_NoMemory(); /* len() says there are n */
+        if (item == NULL) Py_CLEAR(list);
+        else PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    met_clear(&m);
+    return list;
 }
 
-/* The flat list in lists of `width`. */
-static PyObject *split(PyObject *flat, Py_ssize_t width)
+/* The subjects in order; only the live ones on request. */
+static PyObject *subjects(const pn_graph *g, bool only_live)
 {
-    Py_ssize_t n = PyList_GET_SIZE(flat) / width;
-    PyObject *list = PyList_New(n);
-    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
-        PyObject *part = PyList_GetSlice(flat, width * i, width * (i + 1));
-        if (part == NULL) Py_CLEAR(list);
-        else PyList_SET_ITEM(list, i, part);
+    int gc = pn_gc_pause();
+    PyObject *list = PyList_New(0);
+    size_t pos = 0;
+    pn_bytes subj;
+    const pn_links *links;
+    while (list != NULL && !(only_live && pn_graph_live(g) == 0) && pn_graph_next(g, &pos, &subj, &links)) {
+        if (only_live && pn_links_live(links) == NULL) continue;
+        if (append_new(list, pn_py_str(subj)) < 0) Py_CLEAR(list);
     }
+    pn_gc_resume(gc);
     return list;
 }
 
@@ -126,18 +182,10 @@ static int value_of(pn_graph *g, PyObject *subj, size_t most, PyObject **value)
         *value = Py_NewRef((PyObject *)pn_links_live(links));
         return 1;
     }
-    PyObject *flat = PyList_New(0);
-    if (flat == NULL) return -1;
-    links = links_of(g, subj); /* again: see above */
-    if (links != NULL && read_out(g, links, most, flat) == 0) *value = split(flat, 2);
-    Py_DECREF(flat);
-    return *value == NULL && PyErr_Occurred() ? -1 : 0;
-}
-
-static pn_status append_triplet(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj)
-{
-    bool done = append_text(ctx, subj) == 0 && append_text(ctx, rel) == 0 && append_text(ctx, obj) == 0;
-    return done ? PN_OK : PN_ERR_CALLBACK;
+    int gc = pn_gc_pause();
+    *value = pair_list(g, links, most);
+    pn_gc_resume(gc);
+    return *value == NULL ? -1 : 0;
 }
 
 /* ---- from objects to links ---- */
@@ -230,40 +278,53 @@ static int change_of(pn_graph *g, texts *t, PyObject *const *args)
     return ok == 1 && settle(g, t->at[0]) < 0 ? -1 : ok;
 }
 
-static PyObject *table_upsert(PyObject *op, PyObject *const *args, Py_ssize_t n)
+int pn_py_graph_upsert(PyObject *table, PyObject *const *args)
 {
-    pn_graph *g = graph_of(op);
-    if (g == NULL || !arity("upsert", n, 3)) return NULL;
+    pn_graph *g = graph_of(table);
+    if (g == NULL) return -1;
     texts t;
     bool added;
     int ok = change_of(g, &t, args);
     pn_status s = ok == 1 ? pn_graph_upsert(g, t.at[0], t.at[1], t.at[2], &added) : PN_ERR_UNSUPPORTED;
     texts_clear(&t);
-    if (ok < 0) return NULL;
-    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return PyBool_FromLong(s == PN_OK);
-    return pn_py_raise(s, NULL, NULL);
+    if (ok < 0) return -1;
+    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return s == PN_OK;
+    pn_py_raise(s, NULL, NULL);
+    return -1;
+}
+
+static PyObject *told(int done) { return done < 0 ? NULL : PyBool_FromLong(done); }
+
+static PyObject *table_upsert(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    return arity("upsert", n, 3) ? told(pn_py_graph_upsert(op, args)) : NULL;
 }
 
 /* Removes the pair; a subject that is left without any goes too. */
 static pn_status delete_pair(pn_graph *g, const texts *t)
 {
     bool removed;
+    size_t left;
     void *live;
-    PN_TRY(pn_graph_delete(g, t->at[0], t->at[1], t->at[2], &removed));
-    if (removed && pn_links_len(pn_graph_find(g, t->at[0])) == 0) pn_graph_remove(g, t->at[0], &live);
+    PN_TRY(pn_graph_delete(g, t->at[0], t->at[1], t->at[2], &removed, &left));
+    if (removed && left == 0) pn_graph_remove(g, t->at[0], &live);
     return PN_OK;
 }
 
-static PyObject *table_delete(PyObject *op, PyObject *const *args, Py_ssize_t n)
+int pn_py_graph_delete(PyObject *table, PyObject *const *args)
 {
-    pn_graph *g = graph_of(op);
-    if (g == NULL || !arity("delete", n, 3)) return NULL;
+    pn_graph *g = graph_of(table);
+    if (g == NULL) return -1;
     texts t;
     int ok = change_of(g, &t, args);
     pn_status s = ok == 1 ? delete_pair(g, &t) : PN_ERR_UNSUPPORTED;
     texts_clear(&t);
-    if (ok < 0) return NULL;
-    return PyBool_FromLong(s == PN_OK);
+    return ok < 0 ? -1 : s == PN_OK;
+}
+
+static PyObject *table_delete(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    return arity("delete", n, 3) ? told(pn_py_graph_delete(op, args)) : NULL;
 }
 
 static PyObject *table_peek(PyObject *op, PyObject *const *args, Py_ssize_t n)
@@ -278,43 +339,155 @@ static PyObject *table_peek(PyObject *op, PyObject *const *args, Py_ssize_t n)
     return value ? value : Py_NewRef(Py_None);
 }
 
-static PyObject *table_hops(PyObject *op, PyObject *args)
+/* ---- walks ---- */
+
+typedef struct hops {
+    met met;
+    PyObject *found; /* [[subj, rel, obj], ...] */
+    Py_ssize_t room; /* how many are wanted */
+} hops;
+
+static pn_status take_hop(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj)
 {
-    pn_graph *g = graph_of(op);
-    PyObject *subj;
-    Py_ssize_t depth, limit, inner, room;
-    if (g == NULL || !PyArg_ParseTuple(args, "Unnnn:hops", &subj, &depth, &limit, &inner, &room)) return NULL;
-    if (depth < 0 || limit < 0 || inner < 0 || room < 0)
-        return PyErr_Format(PyExc_ValueError, "hops() takes no negative number");
-    pn_graph_walk walk = {(size_t)depth, (size_t)limit, (size_t)inner, (size_t)room};
-    PyObject *flat = PyList_New(0);
-    if (flat == NULL) return NULL;
-    texts t;
-    pn_status s = texts_of(&t, &subj, 1) < 0 ? PN_ERR_CALLBACK : PN_OK;
-    if (s == PN_OK && PyUnicode_CheckExact(subj)) s = pn_graph_follow(g, t.at[0], &walk, append_triplet, flat);
-    texts_clear(&t);
-    PyObject *found = s == PN_OK ? split(flat, 3) : pn_py_raise(s, NULL, NULL);
-    Py_DECREF(flat);
-    return found;
+    hops *h = ctx;
+    if (PyList_GET_SIZE(h->found) >= h->room) return PN_OK;
+    const pn_bytes hop[3] = {subj, rel, obj};
+    return append_new(h->found, text_list(&h->met, hop, 3)) == 0 ? PN_OK : PN_ERR_CALLBACK;
 }
 
-static PyObject *table_live(PyObject *op, PyObject *const *args, Py_ssize_t n)
+/* The bytes of an exact str where they stand in it; false when it has none (surrogates). */
+static bool lasting_utf8(PyObject *str, pn_bytes *out)
 {
-    pn_graph *g = graph_of(op);
-    if (g == NULL || !arity("live", n, 2)) return NULL;
+    Py_ssize_t len;
+    const char *text = PyUnicode_CheckExact(str) ? PyUnicode_AsUTF8AndSize(str, &len) : NULL;
+    if (text == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    *out = (pn_bytes){(const uint8_t *)text, (size_t)len};
+    return true;
+}
+
+/* A pn_graph_read. What is no list of lists (or tuples) of two str is UNSUPPORTED. */
+static pn_status read_pair(void *ctx, void *live, size_t *pos, pn_bytes *rel, pn_bytes *obj, bool *more)
+{
+    (void)ctx;
+    PyObject *list = live;
+    PN_FAIL_IF(!PyList_CheckExact(list), PN_ERR_UNSUPPORTED);
+    *more = *pos < (size_t)PyList_GET_SIZE(list);
+    if (!*more) return PN_OK;
+    PyObject *pair = PyList_GET_ITEM(list, (Py_ssize_t)(*pos)++);
+    bool fits = (PyList_CheckExact(pair) || PyTuple_CheckExact(pair)) && PySequence_Fast_GET_SIZE(pair) == 2;
+    PN_FAIL_IF(!fits || !lasting_utf8(PySequence_Fast_GET_ITEM(pair, 0), rel), PN_ERR_UNSUPPORTED);
+    PN_FAIL_IF(!lasting_utf8(PySequence_Fast_GET_ITEM(pair, 1), obj), PN_ERR_UNSUPPORTED);
+    return PN_OK;
+}
+
+/* The first `room` triplets of a walk from the subject, a new list. */
+static pn_status follow(pn_graph *g, PyObject *subj, pn_graph_walk walk, Py_ssize_t room, PyObject **found)
+{
+    texts t;
+    hops h = {.found = PyList_New(0), .room = room};
+    pn_status s = h.found != NULL && texts_of(&t, &subj, 1) == 1 ? PN_OK : PN_ERR_CALLBACK;
+    if (s == PN_OK) {
+        pn_bytes *key;
+        PyObject **known = met_at(&h.met, t.at[0], &key);
+        *key = t.at[0];
+        *known = Py_NewRef(subj);
+        s = pn_graph_follow(g, t.at[0], &walk, take_hop, read_pair, &h);
+    }
+    if (h.found != NULL) texts_clear(&t);
+    met_clear(&h.met);
+    if (s == PN_OK) *found = h.found;
+    else Py_XDECREF(h.found); /* fresh lists of str: no code runs */
+    return s;
+}
+
+/* Fills `map`. A walk stops where the answer is cut, unless there are live subjects: what
+ * is odd in one must be met where the peer meets it. */
+static pn_status follow_all(pn_graph *g, PyObject *subjs, const pn_graph_walk *bounds, PyObject *map)
+{
+    bool stop = pn_graph_live(g) == 0, full = false;
+    Py_ssize_t room = (Py_ssize_t)bounds->limit;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(subjs) && !(full && stop); i++) {
+        PyObject *subj = PyList_GET_ITEM(subjs, i), *found = NULL;
+        int known = PyDict_Contains(map, subj);
+        if (known != 0) PN_FAIL_IF(known < 0, PN_ERR_CALLBACK);
+        if (known) continue;
+        pn_graph_walk walk = *bounds;
+        walk.room = stop ? (size_t)room + 1 : SIZE_MAX;
+        PN_TRY(follow(g, subj, walk, full ? 0 : room + 1, &found));
+        bool failed = false, over = PyList_GET_SIZE(found) > room;
+        if (over) failed = PyList_SetSlice(found, room, room + 1, NULL) < 0;
+        if (!failed && !full) failed = PyDict_SetItem(map, subj, found) < 0;
+        room -= PyList_GET_SIZE(found);
+        full = full || over;
+        Py_DECREF(found);
+        PN_FAIL_IF(failed, PN_ERR_CALLBACK);
+    }
+    return PN_OK;
+}
+
+static bool only_str(PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++)
+        if (!PyUnicode_CheckExact(PyList_GET_ITEM(list, i))) return false;
+    return true;
+}
+
+PyObject *pn_py_graph_rel_map(PyObject *table, PyObject *subjs, size_t depth, size_t limit, size_t inner_limit)
+{
+    pn_graph *g = graph_of(table);
+    PyObject *names = g == NULL ? NULL : subjs == Py_None ? subjects(g, false) : Py_NewRef(subjs), *map;
+    if (names == NULL) return NULL;
+    if (!PyList_CheckExact(names) || !only_str(names)) {
+        Py_DECREF(names);
+        Py_RETURN_NONE;
+    }
+    int gc = pn_gc_pause(); /* so nobody changes the list of names, either */
+    pn_graph_walk bounds = {depth, limit, inner_limit, 0};
+    map = PyDict_New();
+    pn_status s = map == NULL ? PN_ERR_CALLBACK : follow_all(g, names, &bounds, map);
+    if (s != PN_OK) Py_CLEAR(map);
+    pn_gc_resume(gc);
+    Py_DECREF(names);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NONE;
+    return s == PN_OK ? map : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *table_rel_map(PyObject *op, PyObject *args)
+{
+    PyObject *subjs;
+    Py_ssize_t depth, limit, inner;
+    if (!PyArg_ParseTuple(args, "Onnn:rel_map", &subjs, &depth, &limit, &inner)) return NULL;
+    if (depth < 0 || limit < 0 || inner < 0 || limit == PY_SSIZE_T_MAX)
+        return PyErr_Format(PyExc_ValueError, "rel_map() takes no such number");
+    return pn_py_graph_rel_map(op, subjs, (size_t)depth, (size_t)limit, (size_t)inner);
+}
+
+/* ---- methods: the rest ---- */
+
+PyObject *pn_py_graph_live(PyObject *table, PyObject *subj, PyObject *missing)
+{
+    pn_graph *g = graph_of(table);
     PyObject *value;
-    int live = value_of(g, args[0], SIZE_MAX, &value);
+    int live = g == NULL ? -1 : value_of(g, subj, SIZE_MAX, &value);
     if (live < 0) return NULL;
-    if (value == NULL) return Py_NewRef(args[1]);
+    if (value == NULL) return missing ? Py_NewRef(missing) : PyList_New(0);
     if (live) return value;
     texts t;
     void *old = NULL;
-    pn_status s = texts_of(&t, args, 1) == 1 ? pn_graph_set_live(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
+    pn_status s = texts_of(&t, &subj, 1) == 1 ? pn_graph_set_live(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
     texts_clear(&t);
     if (s == PN_OK) Py_INCREF(value);
     else Py_CLEAR(value);
     Py_XDECREF((PyObject *)old);
     return s == PN_OK ? value : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *table_live(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    return arity("live", n, 2) ? pn_py_graph_live(op, args[0], args[1]) : NULL;
 }
 
 static PyObject *table_set(PyObject *op, PyObject *const *args, Py_ssize_t n)
@@ -346,21 +519,6 @@ static PyObject *table_remove(PyObject *op, PyObject *subj)
     return ok < 0 ? NULL : PyBool_FromLong(removed);
 }
 
-/* The subjects in order; only the live ones on request. */
-static PyObject *subjects(const pn_graph *g, bool only_live)
-{
-    PyObject *list = PyList_New(0);
-    size_t pos = 0;
-    pn_bytes subj;
-    const pn_links *links;
-    if (only_live && pn_graph_live(g) == 0) return list;
-    while (list != NULL && pn_graph_next(g, &pos, &subj, &links)) {
-        if (only_live && pn_links_live(links) == NULL) continue;
-        if (append_text(list, subj) < 0) Py_CLEAR(list);
-    }
-    return list;
-}
-
 static PyObject *table_keys(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     pn_graph *g = graph_of(op);
@@ -373,19 +531,59 @@ static PyObject *table_live_subjects(PyObject *op, PyObject *Py_UNUSED(ignored))
     return g ? subjects(g, true) : NULL;
 }
 
+/* A fresh list of a list of pairs. */
+static PyObject *copied_pairs(PyObject *list)
+{
+    PyObject *copy = PyList_New(PyList_GET_SIZE(list));
+    for (Py_ssize_t i = 0; copy != NULL && i < PyList_GET_SIZE(copy); i++) {
+        PyObject *pair = PyList_GetSlice(PyList_GET_ITEM(list, i), 0, 2);
+        if (pair == NULL) Py_CLEAR(copy);
+        else PyList_SET_ITEM(copy, i, pair);
+    }
+    return copy;
+}
+
+/* Links as a dict holds them; with `copy` live ones are copied too, NULL without an
+ * exception if that is not for us to do. */
+static PyObject *links_value(const pn_graph *g, const pn_links *links, bool copy)
+{
+    PyObject *live = pn_links_live(links);
+    if (live == NULL) return pair_list(g, links, SIZE_MAX);
+    if (!copy) return Py_NewRef(live);
+    return is_pair_list(live) ? copied_pairs(live) : NULL;
+}
+
+static PyObject *whole_dict(const pn_graph *g, bool copy)
+{
+    int gc = pn_gc_pause();
+    PyObject *dict = PyDict_New();
+    size_t pos = 0;
+    pn_bytes subj;
+    const pn_links *links;
+    while (dict != NULL && pn_graph_next(g, &pos, &subj, &links)) {
+        PyObject *key = pn_py_str(subj), *value = key ? links_value(g, links, copy) : NULL;
+        if (value == NULL || PyDict_SetItem(dict, key, value) < 0) Py_CLEAR(dict);
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    pn_gc_resume(gc);
+    return dict;
+}
+
 static PyObject *table_snapshot(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     pn_graph *g = graph_of(op);
-    PyObject *keys = g ? subjects(g, false) : NULL, *dict = keys ? PyDict_New() : NULL;
-    for (Py_ssize_t i = 0; dict != NULL && i < PyList_GET_SIZE(keys); i++) {
-        PyObject *key = PyList_GET_ITEM(keys, i), *value;
-        if (value_of(g, key, SIZE_MAX, &value) < 0) Py_CLEAR(dict);
-        else if (value != NULL && PyDict_SetItem(dict, key, value) < 0) Py_CLEAR(dict);
-        Py_XDECREF(value);
-    }
-    Py_XDECREF(keys);
-    return dict;
+    return g ? whole_dict(g, false) : NULL;
 }
+
+static PyObject *table_copied(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    pn_graph *g = graph_of(op);
+    PyObject *dict = g ? whole_dict(g, true) : NULL;
+    return dict != NULL || PyErr_Occurred() ? dict : Py_NewRef(Py_None);
+}
+
+PyObject *pn_py_graph_copied(PyObject *table) { return table_copied(table, NULL); }
 
 /* ---- whole contents ---- */
 
@@ -547,15 +745,18 @@ static PyMethodDef table_methods[] = {
      "live(subj, default)\n\nThe value of a subject, which is live from then on; default when it is not there."},
     {"peek", FAST(table_peek), METH_FASTCALL,
      "peek(subj, most)\n\nA fresh list of the first pairs, or the live value itself, or None."},
-    {"hops", table_hops, METH_VARARGS,
-     "hops(subj, depth, limit, inner_limit, room) -> list\n\nThe first `room` triplets [subj, rel, obj] of a walk along "
-     "triplets, depth first. No live subject may lie on the way."},
+    {"rel_map", table_rel_map, METH_VARARGS,
+     "rel_map(subjs, depth, limit, inner_limit) -> dict or None\n\nSubject to the triplets [subj, rel, obj] of a walk "
+     "from it, depth first, `limit` in all; from all subjects if subjs is None. None when subjs is no list of str or "
+     "there is something odd on the way."},
     {"set", FAST(table_set), METH_FASTCALL, "set(subj, value) -> bool\n\nMakes value the live value of the subject."},
     {"remove", table_remove, METH_O, "remove(subj) -> bool\n\nRemoves a subject; tells whether it was there."},
     {"keys", table_keys, METH_NOARGS, "keys() -> list\n\nThe subjects in order."},
     {"live_subjects", table_live_subjects, METH_NOARGS, "live_subjects() -> list\n\nThe subjects that are live."},
     {"snapshot", table_snapshot, METH_NOARGS,
      "snapshot() -> dict\n\nSubject to pairs: fresh lists, but the value itself where a subject is live."},
+    {"copied", table_copied, METH_NOARGS,
+     "copied() -> dict or None\n\nThe same with lists that are all fresh; None when a live value is no list of pairs."},
     {"encode", table_encode, METH_NOARGS,
      "encode() -> Text or None\n\nThe file's contents; None when a live value is more than lists of plain values."},
     {"of", table_of, METH_VARARGS | METH_CLASS,
@@ -595,5 +796,6 @@ int pn_py_add_graph(PyObject *module)
 {
     pn_module_state *state = pn_state_of(module);
     state->graph_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &table_spec, NULL);
-    return state->graph_type == NULL ? -1 : PyModule_AddType(module, state->graph_type);
+    if (state->graph_type == NULL || PyModule_AddType(module, state->graph_type) < 0) return -1;
+    return pn_py_add_graph_methods(module);
 }

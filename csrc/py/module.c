@@ -52,6 +52,11 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->kv_type);
     Py_VISIT(state->vector_type);
     Py_VISIT(state->graph_type);
+    Py_VISIT(state->graph_part_type);
+    Py_VISIT(state->graph_data_type);
+    Py_VISIT(state->graph_view_type);
+    Py_VISIT(state->graph_by_hand);
+    Py_VISIT(state->graph_data_name);
     Py_VISIT(state->text_type);
     Py_VISIT(state->snapshot_type);
     Py_VISIT(state->json_dumps);
@@ -69,6 +74,11 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->kv_type);
     Py_CLEAR(state->vector_type);
     Py_CLEAR(state->graph_type);
+    Py_CLEAR(state->graph_part_type);
+    Py_CLEAR(state->graph_data_type);
+    Py_CLEAR(state->graph_view_type);
+    Py_CLEAR(state->graph_by_hand);
+    Py_CLEAR(state->graph_data_name);
     Py_CLEAR(state->text_type);
     Py_CLEAR(state->snapshot_type);
     Py_CLEAR(state->json_dumps);

@@ -18,6 +18,12 @@ typedef struct pn_module_state {
     PyTypeObject *kv_type;
     PyTypeObject *vector_type;
     PyTypeObject *graph_type;
+    PyTypeObject *graph_part_type;
+    PyTypeObject *graph_data_type; /* and the next three: what graph_classes() was given */
+    PyTypeObject *graph_view_type;
+    PyObject *graph_by_hand;
+    int graph_inner_limit;
+    PyObject *graph_data_name;     /* "_data" */
     PyTypeObject *text_type;
     PyTypeObject *snapshot_type;
     PyObject *json_dumps;  /* json.dumps */

@@ -62,8 +62,8 @@ static uint32_t take_id(pn_graph *g)
     return id;
 }
 
-/* One more use of the word whose bytes `owner` holds. */
-static pn_status word_put(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
+/* One more use of a word. `owner` holds its bytes; NULL: they are copied if it is new. */
+static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
 {
     void *value;
     bool added;
@@ -77,26 +77,9 @@ static pn_status word_put(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *
     }
     *id = take_id(g);
     memcpy(value, id, sizeof *id);
-    g->table[*id] = (word){text.ptr, (uint32_t)text.len, 1};
+    pn_bytes kept = pn_omap_key_of(value);
+    g->table[*id] = (word){kept.ptr, (uint32_t)kept.len, 1};
     return PN_OK;
-}
-
-/* The same where `owner` may be NULL: the bytes are copied if the word is new. */
-static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
-{
-    if (owner != NULL) return word_put(g, text, owner, id);
-    const uint32_t *known = pn_omap_get(&g->words, text);
-    if (known != NULL) {
-        PN_FAIL_IF(g->table[*known].uses == UINT32_MAX, PN_ERR_RANGE);
-        *id = *known;
-        g->table[*id].uses++;
-        return PN_OK;
-    }
-    pn_blob *own;
-    PN_TRY(pn_blob_copy(g->alloc, text.ptr, text.len, &own));
-    pn_status s = word_put(g, pn_blob_view(own), own, id);
-    pn_blob_unref(own);
-    return s;
 }
 
 static pn_bytes word_text(const pn_graph *g, uint32_t id) { return (pn_bytes){g->table[id].ptr, g->table[id].len}; }
@@ -282,29 +265,42 @@ typedef struct step {
     size_t pos, left;      /* left: pairs that it may still give */
 } step;
 
-static pn_status step_into(const pn_graph *g, pn_bytes subj, size_t most, step *out)
+/* The next pair of a step, live or native; *more is false when it gives none any more. */
+static pn_status step_next(const pn_graph *g, step *at, pn_graph_read read, void *ctx, pn_bytes *rel, pn_bytes *obj,
+                           bool *more)
 {
-    *out = (step){subj, pn_graph_find(g, subj), 0, most};
-    return out->links != NULL && out->links->live != NULL ? PN_ERR_UNSUPPORTED : PN_OK;
+    *more = false;
+    if (at->links == NULL) return PN_OK;
+    if (at->links->live != NULL) {
+        PN_FAIL_IF(read == NULL, PN_ERR_UNSUPPORTED);
+        PN_TRY(read(ctx, at->links->live, &at->pos, rel, obj, more));
+        *more = *more && at->left > 0;
+    } else if (at->left > 0) {
+        *more = pn_links_next(g, at->links, &at->pos, rel, obj);
+    }
+    at->left -= *more;
+    return PN_OK;
 }
 
-pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit, void *ctx)
+pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit,
+                          pn_graph_read read, void *ctx)
 {
     step way[PN_GRAPH_MAX_DEPTH];
     PN_FAIL_IF(walk->depth > PN_GRAPH_MAX_DEPTH, PN_ERR_RANGE);
     if (walk->depth == 0) return PN_OK;
-    PN_TRY(step_into(g, subj, walk->limit, &way[0]));
+    way[0] = (step){subj, pn_graph_find(g, subj), 0, walk->limit};
     for (size_t deep = 1, room = walk->room; deep > 0 && room > 0;) {
         step *at = &way[deep - 1];
         pn_bytes rel, obj;
-        if (at->links == NULL || at->left == 0 || !pn_links_next(g, at->links, &at->pos, &rel, &obj)) {
+        bool more;
+        PN_TRY(step_next(g, at, read, ctx, &rel, &obj, &more));
+        if (!more) {
             deep--;
             continue;
         }
-        at->left--;
         room--;
         PN_TRY(visit(ctx, at->subj, rel, obj));
-        if (deep < walk->depth) PN_TRY(step_into(g, obj, walk->inner_limit, &way[deep++]));
+        if (deep < walk->depth) way[deep++] = (step){obj, pn_graph_find(g, obj), 0, walk->inner_limit};
     }
     return PN_OK;
 }
@@ -366,11 +362,12 @@ static bool known_pair(const pn_graph *g, pn_bytes rel, pn_bytes obj, pair *p)
     return true;
 }
 
-pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed)
+pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed, size_t *left)
 {
     pn_links *l = pn_omap_get(&g->subjects, subj);
     PN_FAIL_IF(l != NULL && l->live != NULL, PN_ERR_UNSUPPORTED);
     *removed = false;
+    *left = l ? l->count : 0;
     pair p;
     uint32_t slot;
     if (l == NULL || !known_pair(g, rel, obj, &p)) return PN_OK;
@@ -383,6 +380,7 @@ pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj
     word_drop(g, p.rel);
     word_drop(g, p.obj);
     *removed = true;
+    *left = l->count;
     return PN_OK;
 }
 
@@ -409,12 +407,11 @@ pn_status pn_graph_set_native(pn_graph *g, pn_bytes subj, void **old) { return s
 
 bool pn_graph_remove(pn_graph *g, pn_bytes subj, void **old)
 {
-    pn_links *l = pn_omap_get(&g->subjects, subj);
-    if (l == NULL) return false;
-    *old = l->live;
-    g->live -= l->live != NULL;
-    drop_pairs(g, l);
-    pn_omap_remove(&g->subjects, subj, NULL);
+    pn_links gone;
+    if (!pn_omap_remove(&g->subjects, subj, &gone)) return false;
+    *old = gone.live;
+    g->live -= gone.live != NULL;
+    drop_pairs(g, &gone);
     return true;
 }
 

@@ -65,8 +65,14 @@ typedef struct pn_graph_walk {
 /* Gets each triplet; what it returns other than PN_OK ends the walk. It must not
  * change the graph. */
 typedef pn_status (*pn_graph_visit)(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes obj);
-/* UNSUPPORTED when the way leads to a live subject. */
-pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit, void *ctx);
+/* The pair at *pos (from 0) of a live object, and *pos after it; *more is false at the end.
+ * The bytes must stay until the walk is over. It must change nothing; what it returns other
+ * than PN_OK ends the walk. It is asked once more than the limits say: to see the pair that
+ * a host's loop would take before it stops. */
+typedef pn_status (*pn_graph_read)(void *ctx, void *live, size_t *pos, pn_bytes *rel, pn_bytes *obj, bool *more);
+/* `read` may be NULL: then UNSUPPORTED when the way leads to a live subject. */
+pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk *walk, pn_graph_visit visit,
+                          pn_graph_read read, void *ctx);
 
 /* ---- changing ---- */
 
@@ -76,8 +82,9 @@ pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk 
 pn_status pn_graph_upsert(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *added);
 
 /* Removes the pair of a native subject; the subject stays, if need be without pairs.
- * *removed tells whether it was there. UNSUPPORTED when the subject is live. */
-pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed);
+ * *removed tells whether it was there, *left how many the subject has now. UNSUPPORTED when
+ * the subject is live. */
+pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed, size_t *left);
 
 /* Makes `live` the value of a subject, new or not (pairs it had go). *old is the live
  * object that stood there, or NULL. Cannot fail when the subject exists. */

@@ -26,7 +26,7 @@ from llama_index.core.graph_stores import simple as peer
 from llama_index.core.graph_stores.types import DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME
 
 from pannier import _files, _pack, _stored
-from pannier._core import TripletTable
+from pannier._core import GraphMethods, GraphPart, TripletTable, graph_classes
 from pannier._encoding import corrupt, explain
 
 __all__ = ["NativeGraphData", "SimpleGraphStore"]
@@ -44,7 +44,7 @@ _MAX_DEPTH = 64
 _MAX_LIMIT = 1 << 31
 
 
-class GraphDict(MutableMapping):
+class GraphDict(GraphPart, MutableMapping):
     """``{subject: [[relation, object], ...]}`` as a live view of a TripletTable.
 
     A list that was handed out is the value from then on, as in a dict. What a table
@@ -54,7 +54,9 @@ class GraphDict(MutableMapping):
     Not a ``dict``: ``json.dumps`` wants ``view.copy()``.
     """
 
-    __slots__ = ("_table", "_plain", "__weakref__")
+    __slots__ = ("_plain", "__weakref__")
+
+    _table: Optional[TripletTable] = GraphPart.held  # type: ignore[assignment]
 
     def __init__(self, table: Optional[TripletTable] = None) -> None:
         self._table: Optional[TripletTable] = TripletTable() if table is None else table
@@ -199,21 +201,7 @@ class _Peek(Mapping):
         return len(self._table)
 
 
-def _rel_map(table: TripletTable, subjs: List[str], depth: int, limit: int) -> Dict[str, List[List[str]]]:
-    """LlamaIndex's ``get_rel_map``, walking no further than its limit cuts."""
-    found: Dict[str, List[List[str]]] = {}
-    room = limit
-    for subj in dict.fromkeys(subjs):
-        hops = table.hops(subj, depth, limit, _INNER_LIMIT, room + 1)
-        if len(hops) > room:
-            found[subj] = hops[:room]
-            break
-        found[subj] = hops
-        room -= len(hops)
-    return found
-
-
-class NativeGraphData(PeerData):
+class NativeGraphData(GraphPart, PeerData):
     """``SimpleGraphStoreData`` whose ``graph_dict`` is a view of a C table.
 
     Attributes:
@@ -221,19 +209,13 @@ class NativeGraphData(PeerData):
             assigned here is kept as it is.
     """
 
+    graph_dict: Any = GraphPart.held
+
     def __init__(self, graph_dict: Any = _MISSING) -> None:
-        self._graph: Any = GraphDict() if graph_dict is _MISSING else graph_dict
-
-    @property
-    def graph_dict(self) -> Any:  # type: ignore[override]
-        return self._graph
-
-    @graph_dict.setter
-    def graph_dict(self, value: Any) -> None:
-        self._graph = value
+        self.graph_dict = GraphDict() if graph_dict is _MISSING else graph_dict
 
     def _table(self) -> Optional[TripletTable]:
-        graph = self._graph
+        graph = self.graph_dict
         return graph._table if type(graph) is GraphDict else None
 
     @classmethod
@@ -259,9 +241,10 @@ class NativeGraphData(PeerData):
         if table is None:
             return super().get_rel_map(subjs=subjs, depth=depth, limit=limit)
         names: List[Any] = table.keys() if subjs is None else list(subjs)
-        plain = type(depth) is int and 0 <= depth <= _MAX_DEPTH and type(limit) is int and 0 <= limit < _MAX_LIMIT
-        if plain and table.live_count == 0 and all(type(s) is str for s in names):
-            return _rel_map(table, names, depth, limit)
+        if type(depth) is int and 0 <= depth <= _MAX_DEPTH and type(limit) is int and 0 <= limit < _MAX_LIMIT:
+            found = table.rel_map(names, depth, limit, _INNER_LIMIT)
+            if found is not None:
+                return found
         most = max(limit, _INNER_LIMIT) + 1 if type(limit) is int else sys.maxsize
         return PeerData(_Peek(table, most)).get_rel_map(names, depth=depth, limit=limit)  # type: ignore[arg-type]
 
@@ -270,6 +253,9 @@ class NativeGraphData(PeerData):
         table = self._table()
         if table is None:
             return super().to_dict(encode_json=encode_json)
+        copied = table.copied()
+        if copied is not None:
+            return {"graph_dict": copied}
         content = table.snapshot()
         live = {subj: content[subj] for subj in table.live_subjects()}
         if live:
@@ -303,20 +289,19 @@ class NativeGraphData(PeerData):
         memo[id(self)] = new
         table = self._table()
         if table is None:
+            new.graph_dict = copy.deepcopy(self.graph_dict, memo)
             new.__dict__.update(copy.deepcopy(self.__dict__, memo))
             return new
         live = {subj: copy.deepcopy(table.peek(subj, 0), memo) for subj in table.live_subjects()}
-        rest = {name: value for name, value in self.__dict__.items() if name != "_graph"}
-        new.__dict__.update(copy.deepcopy(rest, memo))
-        new._graph = GraphDict(_refill(table.snapshot(), live))
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        new.graph_dict = GraphDict(_refill(table.snapshot(), live))
         return new
 
     def __getstate__(self) -> Dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_graph"}
         table = self._table()
         if table is None:
-            return {**state, "graph_dict": self._graph}
-        return {**state, "graph_dict": table.snapshot(), "_live": table.live_subjects()}
+            return {**self.__dict__, "graph_dict": self.graph_dict}
+        return {**self.__dict__, "graph_dict": table.snapshot(), "_live": table.live_subjects()}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         """Takes LlamaIndex's state too, whose dict others may share: it stays a dict."""
@@ -325,11 +310,12 @@ class NativeGraphData(PeerData):
         if live is not None:
             graph = GraphDict(_refill(graph, {subj: graph[subj] for subj in live}))
         self.__dict__.update(state)
-        self._graph = graph
+        self.graph_dict = graph
 
     def __copy__(self) -> "NativeGraphData":
         new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)  # the same dict of triplets, as there
+        new.__dict__.update(self.__dict__)
+        new.graph_dict = self.graph_dict  # the same, as there
         return new
 
 
@@ -342,30 +328,16 @@ def _refill(content: Dict[str, Any], live: Dict[str, Any]) -> TripletTable:
     return table
 
 
-class SimpleGraphStore(PeerStore):
-    """LlamaIndex's ``SimpleGraphStore``.
-
-    Args:
-        data (Optional[SimpleGraphStoreData]): contents, kept as they are.
-        fs (Optional[fsspec.AbstractFileSystem]): where ``persist`` writes by default.
-    """
-
-    def __init__(
-        self,
-        data: Optional[PeerData] = None,
-        fs: Optional[fsspec.AbstractFileSystem] = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(data or NativeGraphData(), fs, **kwargs)
+class _ByHand(PeerStore):
+    """What GraphMethods, the base in C, leaves alone: a subject whose list somebody
+    holds, contents that are a plain dict, arguments that are no ``str``."""
 
     def _table(self) -> Optional[TripletTable]:
         data = self._data
-        graph = data._graph if type(data) is NativeGraphData else None
-        return graph._table if type(graph) is GraphDict else None  # type: ignore[union-attr]
+        graph = data.graph_dict if type(data) is NativeGraphData else None
+        return graph._table if type(graph) is GraphDict else None
 
     def get(self, subj: str) -> List[List[str]]:
-        """The live list ``[[relation, object], ...]`` of a subject; a fresh empty list
-        when there is none."""
         table = self._table()
         if table is None or type(subj) is not str:
             return super().get(subj)
@@ -373,16 +345,11 @@ class SimpleGraphStore(PeerStore):
         return [] if value is _MISSING else value
 
     def upsert_triplet(self, subj: str, rel: str, obj: str) -> None:
-        """Add a triplet, at the end of its subject's, unless it is there."""
         table = self._table()
         if table is None or not table.upsert(subj, rel, obj):
             super().upsert_triplet(subj, rel, obj)
 
     def delete(self, subj: str, rel: str, obj: str) -> None:
-        """Delete a triplet if it is there, and its subject with the last one.
-
-        LlamaIndex's own never deletes anything.
-        """
         table = self._table()
         if table is not None and table.delete(subj, rel, obj):
             return
@@ -396,6 +363,38 @@ class SimpleGraphStore(PeerStore):
                 if len(existing) == 0:
                     del graph[subj]
                 return
+
+    for _method in (get, upsert_triplet, delete):
+        _method.__qualname__ = f"SimpleGraphStore.{_method.__name__}"  # as it is called: for errors
+    del _method
+
+
+graph_classes(
+    NativeGraphData,
+    GraphDict,
+    _INNER_LIMIT,
+    (_ByHand.get, _ByHand.get_rel_map, _ByHand.upsert_triplet, _ByHand.delete, _ByHand.to_dict),
+)
+
+
+class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
+    """LlamaIndex's ``SimpleGraphStore``.
+
+    ``get``, ``get_rel_map``, ``upsert_triplet``, ``delete`` and ``to_dict`` are those of
+    GraphMethods.
+
+    Args:
+        data (Optional[SimpleGraphStoreData]): contents, kept as they are.
+        fs (Optional[fsspec.AbstractFileSystem]): where ``persist`` writes by default.
+    """
+
+    def __init__(
+        self,
+        data: Optional[PeerData] = None,
+        fs: Optional[fsspec.AbstractFileSystem] = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data or NativeGraphData(), fs, **kwargs)
 
     def _pn_encode(self) -> Any:
         """The contents of the file, bytes-like.

@@ -40,8 +40,9 @@ static pn_status add(pn_graph *g, const char *s, const char *r, const char *o)
 
 static bool del(pn_graph *g, const char *s, const char *r, const char *o)
 {
+    size_t left;
     bool removed = false;
-    CHECK(pn_graph_delete(g, bytes_of(s), bytes_of(r), bytes_of(o), &removed) == PN_OK);
+    CHECK(pn_graph_delete(g, bytes_of(s), bytes_of(r), bytes_of(o), &removed, &left) == PN_OK);
     return removed;
 }
 
@@ -221,11 +222,24 @@ static pn_status write_triplet(void *ctx, pn_bytes subj, pn_bytes rel, pn_bytes 
     return pn_buf_push(out, ' ');
 }
 
+/* A live object here: a string whose letters are objects; "!" is none. */
+static pn_status read_letters(void *ctx, void *live, size_t *pos, pn_bytes *rel, pn_bytes *obj, bool *more)
+{
+    (void)ctx;
+    const char *at = (const char *)live + *pos;
+    *more = *at != 0;
+    if (*at == '!') return PN_ERR_CALLBACK;
+    *pos += *more;
+    *rel = PN_BYTES(">");
+    *obj = (pn_bytes){(const uint8_t *)at, *more};
+    return PN_OK;
+}
+
 static void check_walk(const pn_graph *g, const char *subj, pn_graph_walk walk, const char *want)
 {
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
-    CHECK(pn_graph_follow(g, bytes_of(subj), &walk, write_triplet, &out) == PN_OK);
+    CHECK(pn_graph_follow(g, bytes_of(subj), &walk, write_triplet, NULL, &out) == PN_OK);
     CHECK(pn_buf_push(&out, 0) == PN_OK);
     CHECK_EQ_STR((const char *)out.data, want);
     pn_buf_clear(&out);
@@ -249,14 +263,22 @@ static void test_a_walk_goes_depth_first_within_its_limits(void)
     check_walk(g, "a", (pn_graph_walk){3, 1, 2, 99}, "a>b b>a a>b a>c b>e ");
     check_walk(g, "d", (pn_graph_walk){PN_GRAPH_MAX_DEPTH, 9, 9, 3}, "d>a a>b b>a ");
     pn_graph_walk deep = {PN_GRAPH_MAX_DEPTH + 1, 9, 9, 9};
-    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL) == PN_ERR_RANGE);
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL, NULL) == PN_ERR_RANGE);
     char live[] = "[]";
     void *old;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
     CHECK(pn_graph_set_live(g, bytes_of("b"), live, &old) == PN_OK);
     deep.depth = 2;
-    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, &out) == PN_ERR_UNSUPPORTED);
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL, &out) == PN_ERR_UNSUPPORTED);
+    out.len = 0;
+    deep = (pn_graph_walk){3, 9, 2, 99};
+    CHECK(pn_graph_set_live(g, bytes_of("b"), (char[]){"dxe"}, &old) == PN_OK);
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, read_letters, &out) == PN_OK);
+    CHECK(pn_buf_push(&out, 0) == PN_OK);
+    CHECK_EQ_STR((const char *)out.data, "a>b b>d d>a b>x a>c a>d d>a a>b a>c ");
+    CHECK(pn_graph_set_live(g, bytes_of("b"), (char[]){"dx!"}, &old) == PN_OK);
+    CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, read_letters, &out) == PN_ERR_CALLBACK);
     pn_buf_clear(&out);
     pn_graph_free(g, NULL, NULL);
 }
@@ -281,7 +303,8 @@ static void test_a_live_subject_belongs_to_its_host(void)
     CHECK_EQ_INT(pn_graph_words(g), 0);
     CHECK(pn_links_live(pn_graph_find(g, bytes_of("s"))) == first);
     CHECK(add(g, "s", "r", "o") == PN_ERR_UNSUPPORTED);
-    CHECK(pn_graph_delete(g, bytes_of("s"), bytes_of("r"), bytes_of("o"), &flag) == PN_ERR_UNSUPPORTED);
+    size_t left;
+    CHECK(pn_graph_delete(g, bytes_of("s"), bytes_of("r"), bytes_of("o"), &flag, &left) == PN_ERR_UNSUPPORTED);
     CHECK(pn_graph_set_live(g, bytes_of("t"), second, &old) == PN_OK && old == NULL);
     check_saves_as(g, "{\"graph_dict\": {\"s\": [1], \"t\": [[\"a\", \"b\"]]}}");
     CHECK(pn_graph_set_live(g, bytes_of("s"), second, &old) == PN_OK && old == first);

@@ -355,6 +355,56 @@ def test_rel_map_takes_what_the_peers_takes() -> None:
     assert ours.get_rel_map(["hub"]) == theirs.get_rel_map(["hub"])
 
 
+def test_arguments_are_taken_and_refused_as_the_peers_are() -> None:
+    theirs, ours = Reference(), SimpleGraphStore()
+    calls: List[Callable[[Peer], Any]] = [
+        lambda s: s.upsert_triplet("a", rel="r", obj="b"),
+        lambda s: s.upsert_triplet(obj="c", rel="r", subj="a"),
+        lambda s: s.upsert_triplet("a", "r"),
+        lambda s: s.upsert_triplet("a", "r", "c", subj="b"),
+        lambda s: s.upsert_triplet(*"abcdefghij"),
+        lambda s: s.get(),
+        lambda s: s.get(subj="a"),
+        lambda s: s.get("a", "b"),
+        lambda s: s.get(subject="a"),
+        lambda s: s.get([]),
+        lambda s: s.get_rel_map(limit=1),
+        lambda s: s.get_rel_map(["a"], limit=1, depth=1),
+        lambda s: s.get_rel_map(["a"], 1, depth=1),
+        lambda s: s.get_rel_map(["a"], 1, 2, 3),
+        lambda s: s.get_rel_map(["a"], many=1),
+        lambda s: s.get_rel_map(subjs=["a", "a", "c"], depth=True, limit=10**30),
+        lambda s: s.get_rel_map(["a"], -1, 3),
+        lambda s: s.to_dict(),
+        lambda s: s.to_dict(1),
+        lambda s: s.to_dict(encode_json=True),
+        lambda s: s.delete("a", "r", obj="b"),
+        lambda s: s._data.graph_dict,
+    ]
+    for i, call in enumerate(calls):
+        assert outcome(lambda: call(ours)) == outcome(lambda: call(theirs)), i
+    del ours._data, theirs._data
+    assert outcome(lambda: ours.get("a"))[0] == outcome(lambda: theirs.get("a"))[0] == "AttributeError"
+
+
+def test_a_walk_over_lists_that_were_handed_out() -> None:
+    theirs, ours = Reference(), SimpleGraphStore()
+    for store in (theirs, ours):
+        for s, o in ("ab", "ac", "bé", "éa", "cb"):
+            store.upsert_triplet(s, "r\ud83d" if s == "c" else "r", o)
+        held = store.get("a"), store.get("é"), store.get("c")
+        held[0].append(("tuple", "b"))
+        assert store.get_rel_map(["a", "b", "x", "c"], 4, 12) == theirs.get_rel_map(["a", "b", "x", "c"], 4, 12)
+    assert is_native(ours)
+    for odd in (["r"], ["r", 5], [["r"], "b"], "rb", None):
+        for store in (theirs, ours):
+            store.get("a")[1:] = [odd]
+        for limit in (0, 1, 2, 9):  # the peer stops at an odd pair even beyond what it gives
+            for depth in (1, 3):
+                args = ["é", "b"], depth, limit
+                assert outcome(lambda: ours.get_rel_map(*args)) == outcome(lambda: theirs.get_rel_map(*args)), (odd, args)
+
+
 def test_looping_while_changing_raises_as_a_dict_does() -> None:
     for change in (lambda g: g.pop("a"), lambda g: g.setdefault("z", [])):
         for subjects in ("a", "ab"):

@@ -174,8 +174,8 @@ SCRIPTS = {
                 for i in range(40): g.remove(SURROGATES + str(i))
                 for i in range(400): g.upsert(f"q{i}", "r", "o")
             return g, change
-        for operate in (lambda g: g.hops(SURROGATES + "0", 30, 100, 100, 100), lambda g: g.live(SURROGATES + "7", None),
-                        lambda g: g.keys(), lambda g: g.snapshot()):
+        for operate in (lambda g: g.rel_map([SURROGATES + "0"], 30, 100, 100), lambda g: g.live(SURROGATES + "7", None),
+                        lambda g: g.keys(), lambda g: g.snapshot(), lambda g: g.copied()):
             collect_during(make, operate)
     """,
 }
