@@ -10,6 +10,7 @@ as long as it takes to map its segments, or to commit: see :class:`Remote`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from pannier import _core, _files
-from pannier.errors import ConflictError, MixedFormatError
+from pannier.errors import CommitError, CommitPermissionError, ConflictError, MixedFormatError
 
 if TYPE_CHECKING:
     import fsspec
@@ -353,19 +354,56 @@ def as_private_as(directory: _files.Path, name: str) -> Iterator[None]:
     root = _root(str(directory), None)
     mode = os.stat(os.path.join(root, name)).st_mode & 0o777
     path = os.path.join(root, MANIFEST)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if os.path.lexists(path) or not _put_new(path, _core.retired_manifest(os.urandom(16), KEEP), mode):
         yield
         return
     try:
-        with open(fd, "wb") as f:
-            f.write(_core.retired_manifest(os.urandom(16), KEEP))
-            os.fchmod(f.fileno(), mode)
         yield
     except BaseException:
-        _core.pack_retire(root, writer_note(), PATIENCE)  # unless the commit came to its end
+        try:
+            _core.pack_retire(root, writer_note(), PATIENCE)
+        except Exception as e:  # the commit came to its end after all, or no disk: it does no harm
+            logger.debug(f"{path} stays: {e!r}")
         raise
+
+
+def _put_new(path: str, data: bytes, mode: int) -> bool:
+    """A whole file under a name that nobody has, or no file at all.
+
+    It is staged under a name that commits sweep, should the process be killed.
+
+    Returns:
+        False when there is one.
+    """
+    staged = os.path.join(os.path.dirname(path), f"{_files.OWN_PREFIX}00000000-{os.urandom(8).hex()}.tmp")
+    try:
+        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fchmod(f.fileno(), mode)
+            os.fsync(f.fileno())
+        _give_name(staged, path)
+    except FileExistsError:
+        return False
+    except OSError as e:
+        cls = CommitPermissionError if isinstance(e, PermissionError) else CommitError
+        raise cls(e.errno, f"{e.strerror} (cannot write the manifest)", path) from e
+    finally:
+        if os.path.lexists(staged):
+            os.unlink(staged)
+    return True
+
+
+def _give_name(staged: str, path: str) -> None:
+    """Raises FileExistsError when the name is taken."""
+    try:
+        os.link(staged, path)
+    except FileExistsError:
+        raise
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or os.path.lexists(path):
+            raise
+        os.rename(staged, path)  # a file system without hard links
 
 
 @contextmanager
