@@ -5,8 +5,9 @@ become a dict and a set that know more than they contain: which triplets touch a
 and the place of a key in the order. So ``get(ids=)``, ``get_triplets(ids=,
 entity_names=)``, ``get_rel_map`` and ``delete(ids=)`` cost what they touch, and whoever
 changes ``graph.nodes`` or ``graph.triplets`` meanwhile, or puts others in their place,
-is noticed. They are put in when the first such call comes, and only if nobody else
-holds the old ones; otherwise every call goes LlamaIndex's way.
+is noticed. They are put in when the first such call comes to a graph of more than a few
+nodes or triplets, and only if nobody else holds the old ones; otherwise all are looked at,
+as LlamaIndex does.
 
 Differences (docs/differences.md):
 
@@ -28,7 +29,7 @@ import json
 import os
 import sys
 from collections import defaultdict
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import fsspec
 from llama_index.core.graph_stores.simple_labelled import (
@@ -51,6 +52,10 @@ from pannier.errors import CorruptStoreError, UnserializableError
 __all__ = ["SimplePropertyGraphStore"]
 
 Key = Tuple[str, str, str]  # source id, label, target id
+
+# Up to here it is faster to look at all nodes or triplets than to ask an index.
+_FEW = 24
+_COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
 
 # ----- Noticing that a node gets another id -----
@@ -323,6 +328,94 @@ def _keys_of(nodes: NodeDict, ids: Any) -> Optional[List[Any]]:
     return keys + [key for key in odd if nodes[key].id in wanted]
 
 
+# ----- Looking at all -----
+#
+# The id of an EntityNode is spelt out where many are asked for: a property is a call.
+
+
+def _having(nodes: List[LabelledNode], properties: Any) -> List[LabelledNode]:
+    """The nodes that have one of the properties."""
+    if type(properties) is dict and len(properties) == 1:
+        found = []
+        for name, value in properties.items():
+            for n in nodes:
+                if n.properties.get(name) == value:
+                    found.append(n)
+        return found
+    return [n for n in nodes if any(n.properties.get(k) == v for k, v in properties.items())]
+
+
+def _every(graph: LabelledPropertyGraph) -> List[Triplet]:
+    """``graph.get_triplets()``; KeyError when a node or relation is gone."""
+    nodes, relations = graph.nodes, graph.relations
+    return [(nodes[s], relations[f"{s}_{r}_{o}"], nodes[o]) for s, r, o in graph.triplets]
+
+
+def _every_labelled(graph: LabelledPropertyGraph, labels: Any) -> List[Triplet]:
+    """Those of them whose relation has one of the labels."""
+    nodes, relations = graph.nodes, graph.relations
+    found = []
+    for s, r, o in graph.triplets:
+        relation = relations[f"{s}_{r}_{o}"]
+        if (relation.label if type(relation) is Relation else relation.id) in labels:
+            found.append((nodes[s], relation, nodes[o]))
+    return found
+
+
+def _every_touching(graph: LabelledPropertyGraph, ids: Any) -> List[Triplet]:
+    """Those of them that touch a node with one of the ids, a collection."""
+    nodes, relations = graph.nodes, graph.relations
+    found = []
+    for s, r, o in graph.triplets:
+        subj, obj = nodes[s], nodes[o]
+        if (
+            (subj.name.replace('"', " ") if type(subj) is EntityNode else subj.id) in ids
+            or (obj.name.replace('"', " ") if type(obj) is EntityNode else obj.id) in ids
+        ):
+            found.append((subj, relations[f"{s}_{r}_{o}"], obj))
+    return found
+
+
+# ----- Changing -----
+
+
+def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
+    """``graph.add_relation(relation)`` in one go, but a relation that is gone comes back."""
+    nodes, source, target, label = graph.nodes, relation.source_id, relation.target_id, relation.label
+    subj = nodes.get(source)
+    if subj is None:
+        subj = nodes[source] = EntityNode(name=source)
+    obj = nodes.get(target)
+    if obj is None:
+        obj = nodes[target] = EntityNode(name=target)
+    subj_id, obj_id = subj.id, obj.id
+    key = (subj_id, label, obj_id)
+    name = f"{source}_{label}_{target}"
+    if key in graph.triplets:
+        graph.relations.setdefault(name, relation)
+        return
+    graph.triplets.add(key)
+    nodes[subj_id] = subj
+    nodes[obj_id] = obj
+    graph.relations[name] = relation
+
+
+def _delete_triplet(graph: Any, triplet: Triplet) -> None:
+    """``graph.delete_triplet(triplet)``, with each id computed once."""
+    subj, rel, obj = triplet
+    if type(graph) is not LabelledPropertyGraph or type(rel) is not Relation:
+        graph.delete_triplet(triplet)
+        return
+    subj_id, obj_id = subj.id, obj.id
+    key = (subj_id, rel.label, obj_id)
+    if key not in graph.triplets:
+        return
+    graph.triplets.remove(key)
+    graph.nodes.pop(subj_id, None)
+    graph.nodes.pop(obj_id, None)
+    graph.relations.pop(f"{rel.source_id}_{rel.label}_{rel.target_id}", None)
+
+
 # ----- The store -----
 
 
@@ -344,14 +437,25 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
     ) -> List[LabelledNode]:
         """The nodes that have one of the ids, and one of the properties, if given; in
         the order of ``graph.nodes``."""
-        index = _index(self.graph) if ids else None
-        keys = None if index is None else _keys_of(index[0], ids)
-        if index is None or keys is None:
-            return super().get(properties=properties, ids=ids)
-        nodes = [index[0][key] for key in index[0].in_order(keys)]
+        if ids and len(self.graph.nodes) > _FEW:  # no name for it yet: an index counts references
+            found = self._get_by_index(ids)
+            if found is not None:
+                return _having(found, properties) if properties else found
+        nodes = list(self.graph.nodes.values())
         if properties:
-            nodes = [n for n in nodes if any(n.properties.get(k) == v for k, v in properties.items())]
-        return nodes
+            nodes = _having(nodes, properties)
+        if not ids:
+            return nodes
+        found = []
+        for n in nodes:
+            if (n.name.replace('"', " ") if type(n) is EntityNode else n.id) in ids:
+                found.append(n)
+        return found
+
+    def _get_by_index(self, ids: Any) -> Optional[List[LabelledNode]]:
+        index = _index(self.graph)
+        keys = None if index is None else _keys_of(index[0], ids)
+        return None if index is None or keys is None else [index[0][key] for key in index[0].in_order(keys)]
 
     def _candidates(self, ids: Any) -> Optional[Iterable[Key]]:
         """The triplets that touch a node with one of the ids, or None: search all."""
@@ -365,13 +469,13 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         nodes, relations = graph.nodes, graph.relations
         for key in keys:
             subj, rel, obj = key
-            name = graph._get_relation_key(obj_id=obj, subj_id=subj, rel_id=rel)
+            name = f"{subj}_{rel}_{obj}"
             if subj in nodes and obj in nodes and name in relations:
                 yield key, (nodes[subj], relations[name], nodes[obj])
 
     def _all_triplets(self) -> List[Triplet]:
         try:
-            return self.graph.get_triplets()
+            return _every(self.graph)
         except KeyError:
             return [t for _, t in self._rows(self.graph.triplets)]
 
@@ -397,6 +501,15 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             return []
         if type(self.graph) is not LabelledPropertyGraph:
             return super().get_triplets(entity_names, relation_names, properties, ids)
+        graph, wanted = self.graph, entity_names or ids
+        try:
+            if relation_names and not wanted and not properties:
+                return _every_labelled(graph, relation_names)
+            one = type(wanted) in _COLLECTIONS and not (relation_names or properties or entity_names and ids)
+            if one and len(graph.triplets) <= _FEW:
+                return _every_touching(graph, wanted)
+        except KeyError:
+            pass  # something is gone
         by_name = self._candidates(entity_names)
         by_id = self._candidates(ids) if by_name is None else None
         found = by_name if by_name is not None else by_id
@@ -441,16 +554,30 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             hops = walk.take(walk.unseen(self._rows(keys)))
         return walk.found[:limit] if depth > 0 else []
 
+    def upsert_nodes(self, nodes: Sequence[LabelledNode]) -> None:
+        """Add nodes, each in the place of the one that has its id."""
+        graph = self.graph
+        if type(graph) is not LabelledPropertyGraph:
+            super().upsert_nodes(nodes)
+            return
+        stored = graph.nodes
+        for node in nodes:
+            stored[node.name.replace('"', " ") if type(node) is EntityNode else node.id] = node
+
     def upsert_relations(self, relations: List[Relation]) -> None:
         """Add relations, and nodes for ends that are not there.
 
         A relation of a triplet that is there stays what it is, but for one that is
         gone (two triplets can share one, and deleting either takes it away).
         """
+        graph = self.graph
+        ours = type(graph) is LabelledPropertyGraph
         for relation in relations:
-            graph = self.graph
+            if ours and type(relation) is Relation:
+                _add_relation(graph, relation)
+                continue
             graph.add_relation(relation)
-            if type(graph) is LabelledPropertyGraph:
+            if ours:
                 graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
 
     def delete(
@@ -469,7 +596,7 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         """
         everything = entity_names is None and relation_names is None and properties is None and ids is None
         for triplet in self.get_triplets(entity_names, relation_names, properties, ids):
-            self.graph.delete_triplet(triplet)
+            _delete_triplet(self.graph, triplet)
         if properties or ids or everything:
             nodes = self.get(properties=properties, ids=ids)
         else:
