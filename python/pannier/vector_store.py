@@ -18,6 +18,7 @@ import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import fsspec
+from dataclasses_json.cfg import global_config
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, field_serializer
 from llama_index.core.indices.query import embedding_utils
@@ -193,7 +194,13 @@ class NativeVectorData(SimpleVectorStoreData):
 
     def _attach(self, table: Any) -> None:
         self._table = table
-        self._views = tuple(VectorMapping(self, table, which) for which in (ROWS, REFS, METAS))
+
+    def __getattr__(self, name: str) -> Any:
+        """``_views``, made when somebody asks; nothing else is missing."""
+        if name != "_views":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        views = tuple(VectorMapping(self, self._table, which) for which in (ROWS, REFS, METAS))
+        return self.__dict__.setdefault(name, views)
 
     @classmethod
     def over(cls, table: Any) -> "NativeVectorData":
@@ -897,13 +904,32 @@ class SimpleVectorStore(PeerSimpleVectorStore):
     @classmethod
     def from_dict(cls, data: Dict[str, Any], **kwargs: Any) -> "SimpleVectorStore":
         """A store from what :meth:`to_dict` returned; integers become floats."""
-        return cls(_native(SimpleVectorStoreData.from_dict(data), own_metadata=False))
+        return cls(_native(_plain_data(data) or SimpleVectorStoreData.from_dict(data), own_metadata=False))
 
     # to_dict, get, get_nodes, client, class_name and the async methods: LlamaIndex's.
 
 
 def _join(persist_dir: str, fname: str, fs: Optional[fsspec.AbstractFileSystem]) -> str:
     return os.path.join(persist_dir, fname) if fs is None else concat_dirs(persist_dir, fname)
+
+
+def _only(values: Any, kind: type) -> bool:
+    return set(map(type, values)) <= {kind}
+
+
+def _plain_data(data: Any) -> Optional[SimpleVectorStoreData]:
+    """What ``SimpleVectorStoreData.from_dict`` makes of the dictionaries that ``to_dict``
+    gives: new dicts, new rows, the same metadata objects. None for anything else."""
+    if type(data) is not dict or data.keys() != set(_FIELDS) or global_config.decoders:
+        return None
+    rows, refs, metas = (data[name] for name in _FIELDS)
+    if not all(type(part) is dict and _only(part, str) for part in (rows, refs, metas)):
+        return None
+    if not (_only(rows.values(), list) and _only(refs.values(), str) and _only(metas.values(), dict)):
+        return None
+    if not all(_only(row, float) for row in rows.values()):
+        return None
+    return SimpleVectorStoreData({key: row.copy() for key, row in rows.items()}, refs.copy(), metas.copy())
 
 
 def _parsed(content: Any, path: str) -> SimpleVectorStoreData:

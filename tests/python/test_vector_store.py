@@ -678,6 +678,42 @@ def test_typescript_files_are_read(tmp_path: Any) -> None:
     }
 
 
+def test_from_dict_reads_any_dict_as_the_peer_does() -> None:
+    plain = {"embedding_dict": {"a": [0.5, 1.0]}, "text_id_to_ref_doc_id": {"a": "d"}, "metadata_dict": {"a": {"k": 1}}}
+    for change in (
+        {},
+        {"embedding_dict": {}},
+        {"embedding_dict": {"a": [1, 2.0]}},
+        {"embedding_dict": {"a": (0.5, 1.0)}},
+        {"embedding_dict": {"a": []}},
+        {"embedding_dict": {"a": ["1.5", True]}},
+        {"embedding_dict": {5: [0.5]}},
+        {"embedding_dict": {"a": [0.5], "b": [0.5, 1.0]}},
+        {"embedding_dict": None},
+        {"text_id_to_ref_doc_id": {"a": None}},
+        {"text_id_to_ref_doc_id": {"a": 5}},
+        {"metadata_dict": {"a": None, "b": [1], "c": (1,)}},
+        {"metadata_dict": {5: {}}},
+        {"more": 1},
+    ):
+        theirs, ours = ({**copy.deepcopy(plain), **copy.deepcopy(change)} for _ in range(2))
+        for data in (theirs, ours):
+            if change == {"embedding_dict": {}}:
+                del data["embedding_dict"]
+        found = []
+        for cls, data in ((Peer, theirs), (SimpleVectorStore, ours)):
+            try:
+                store = cls.from_dict(data)
+                rows = data["embedding_dict"] if "embedding_dict" in data else {}
+                for row in (rows or {}).values():
+                    if type(row) is list:
+                        row.append(9.0)  # the store has its own
+                found.append((store.to_dict(), [[type(x) for x in r] for r in (store.data.embedding_dict or {}).values()]))
+            except Exception as e:
+                found.append(type(e))
+        assert found[0] == found[1], change
+
+
 def test_from_dict_shares_metadata_as_the_peer_does() -> None:
     for cls in (SimpleVectorStore, Peer):
         data = {"embedding_dict": {"a": [1, 2]}, "text_id_to_ref_doc_id": {"a": "d"}, "metadata_dict": {"a": {"x": [1]}}}
