@@ -307,6 +307,7 @@ static PyObject *batch_encode(PyObject *op, PyObject *unused)
     }
     self->busy = false;
     if (s == PN_OK) Py_RETURN_NONE;
+    if (s == PN_ERR_UNSUPPORTED) return pn_py_str(store);
     if (s != PN_ERR_CALLBACK) return pn_py_raise(s, NULL, NULL);
     name_place(store, table, key);
     return NULL;
@@ -473,6 +474,13 @@ static PyObject *batch_settle(PyObject *op, PyObject *durable)
     Py_RETURN_NONE;
 }
 
+static PyObject *batch_abandon(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    settle_all((batch_object *)op, false);
+    Py_RETURN_NONE;
+}
+
 static PyObject *batch_changes(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -489,10 +497,13 @@ static PyMethodDef batch_methods[] = {
      "tables, KVTable or VectorTable, are seen at one moment; each can be gathered once."},
     {"text", FAST(batch_text), "text(name, bytes-like): adds a store as the text of its file, UTF-8."},
     {"encode", batch_encode, METH_NOARGS,
-     "encode(): live values to text, in slices. The exception of a value that cannot be has pn_place: (store, collection, key)."},
+     "encode() -> str | None: live values to text, in slices; or the name of a store with a value that only text can hold:\n"
+     "begin again with that store as text(). The exception of a value that has no text has pn_place: (store, collection, key)."},
     {"changes", batch_changes, METH_NOARGS, "changes() -> bool: whether anything would be written."},
     {"commit", (PyCFunction)(void (*)(void))batch_commit, METH_VARARGS | METH_KEYWORDS, batch_commit_doc},
     {"settle", batch_settle, METH_O, "settle(durable): what was gathered is saved, or counts as changed again."},
+    {"abandon", batch_abandon, METH_NOARGS,
+     "abandon(): settle(False) in the child of a fork, where the thread that was committing is no more."},
     {NULL, NULL, 0, NULL},
 };
 

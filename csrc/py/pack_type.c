@@ -24,7 +24,9 @@ static PyObject *raise_named(pn_module_state *state, const char *cls_name, const
 {
     PyObject *cls = PyObject_GetAttrString(state->errors, cls_name);
     PyObject *name = cls ? PyUnicode_DecodeFSDefault(path) : NULL;
-    if (name != NULL) PyErr_Format(cls, format, name, detail);
+    PyObject *more = name ? PyUnicode_DecodeFSDefault(detail) : NULL;
+    if (more != NULL) PyErr_Format(cls, format, name, more);
+    Py_XDECREF(more);
     Py_XDECREF(name);
     Py_XDECREF(cls);
     return NULL;
@@ -42,20 +44,20 @@ PyObject *pn_py_raise_pack(pn_module_state *state, pn_status status, const pn_fi
     case PN_ERR_VERSION:
         (void)snprintf(number, sizeof number, "%llu", (unsigned long long)err->base.offset);
         return raise_named(state, "FormatVersionError",
-                           "%U is in format version %s; this release reads up to version 1. Nothing was changed. "
+                           "%U is in format version %U; this release reads up to version 1. Nothing was changed. "
                            "Update pannier.",
                            err->path, number);
     case PN_ERR_CONFLICT:
         return raise_named(state, "ConflictError",
-                           "%U in %s was changed by another writer after this context was opened or last persisted. "
+                           "%U in %U was changed by another writer after this context was opened or last persisted. "
                            "Nothing was changed. Open the directory again (reload(), or a new context), repeat the "
                            "change there and persist.",
                            err->path, root);
     case PN_ERR_LOCKED:
         return raise_named(state, "LockedError",
-                           "another writer is at work in the pack%U%s. Nothing was changed. Persist again when it is done.",
+                           "another writer is at work in the pack%U%U. Nothing was changed. Persist again when it is done.",
                            err->path[0] ? ": " : "", err->path);
-    case PN_ERR_NOT_FOUND: return raise_named(state, "GenerationError", "%U: %s", err->path[0] ? err->path : root, what);
+    case PN_ERR_NOT_FOUND: return raise_named(state, "GenerationError", "%U: %U", err->path[0] ? err->path : root, what);
     case PN_ERR_CORRUPT: return pn_py_raise_damaged(state, err->path[0] ? err->path : root, &err->base);
     default: return pn_py_raise(status, &err->base, err->path[0] ? err->path : root);
     }

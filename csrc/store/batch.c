@@ -382,6 +382,19 @@ static bool is_saved(const live_value *v, pn_bytes text)
     return note != NULL && note->saved.blob != NULL && pn_bytes_equal(text, note->saved.text);
 }
 
+/* What segments may have is narrower than what hosts encode (and read). */
+static pn_status check_text(const pn_batch *b, pn_bytes text)
+{
+    pn_json_reader r;
+    pn_json_span span;
+    bool canonical = false;
+    pn_json_reader_init(&r, text);
+    if (pn_json_skip(&r, &span) == PN_OK && span.canonical && span.len == text.len) return PN_OK;
+    pn_status s = pn_json_is_canonical(text, b->alloc, &canonical); /* exactly */
+    if (s == PN_ERR_NOMEM) return s;
+    return s == PN_OK && canonical ? PN_OK : PN_ERR_UNSUPPORTED;
+}
+
 /* The live value becomes its text, or nothing. */
 static pn_status encode_entry(pn_batch *b, entry *e, pn_buf *scratch)
 {
@@ -390,6 +403,7 @@ static pn_status encode_entry(pn_batch *b, entry *e, pn_buf *scratch)
     PN_TRY(encode_text(b, v, scratch));
     pn_bytes text = pn_buf_view(scratch);
     bool same = is_saved(v, text);
+    if (!same) PN_TRY(check_text(b, text));
     if (!same) PN_TRY(keep_text(b, v, &text));
     b->left--;
     free_live(b, e);

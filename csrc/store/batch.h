@@ -87,8 +87,10 @@ pn_status pn_batch_remove(pn_batch *b, pn_bytes key, pn_blob *key_owner);
 pn_status pn_batch_defer(pn_batch *b, void (*done)(void *ctx), void *ctx);
 
 /* Encodes live objects, about `bytes` of text, then returns; *left is how many remain.
- * What the host's encode returns is returned; *store, *table and *key say where it was (they
- * live as long as the batch), and the same object comes next again. Host code may run. */
+ * What the host's encode returns is returned, and UNSUPPORTED for text that no segment may
+ * have (nested too deeply, numbers of too many digits, a key twice): the store must be
+ * written as text as a whole. *store, *table and *key say where it was (they live as long as
+ * the batch), and the same object comes next again. Host code may run. */
 pn_status pn_batch_encode(pn_batch *b, size_t bytes, size_t *left, pn_bytes *store, pn_bytes *table, pn_bytes *key);
 
 /* Whether anything would be written: a reset, a table that is not just kept, an entry. */

@@ -33,6 +33,7 @@ typedef struct pn_kv {
     pn_host host;
     pn_omap colls;           /* name -> pn_coll * */
     pn_changes names, taken; /* of colls, as a collection has them of its cells */
+    bool taking;             /* a commit is under way */
 } pn_kv;
 
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out);

@@ -297,7 +297,9 @@ static void take_coll(pn_coll *coll)
 pn_status pn_kv_gather(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b)
 {
     gathering g = {.kv = kv, .batch = b, .reset = whole || !kv->names.on || kv->names.all};
+    PN_FAIL_IF(kv->taking, PN_ERR_INVALID);
     PN_TRY(pn_batch_store(b, name, PN_STORE_COLLECTIONS, g.reset));
+    kv->taking = true;
     pn_buf_init(&g.text, kv->alloc);
     for_each(kv, take_coll);
     pn_changes_take(&kv->names, &kv->taken);
@@ -337,12 +339,14 @@ void pn_kv_gathered(pn_kv *kv)
 {
     for_each(kv, coll_gathered);
     pn_changes_clear(&kv->taken);
+    kv->taking = false;
 }
 
 void pn_kv_give_back(pn_kv *kv)
 {
     for_each(kv, coll_give_back);
     pn_changes_give_back(&kv->names, &kv->taken);
+    kv->taking = false;
 }
 
 static void untrack_coll(pn_coll *coll) { pn_changes_clear(&coll->changes); }

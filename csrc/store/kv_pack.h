@@ -20,8 +20,9 @@
 
 /* Adds the store `name` to the batch: with `whole` (or when the store is not tracked) all
  * of it with reset, else the changes since the last take, which are taken. The caller holds
- * the store's lock. On failure nothing is taken. Else afterwards exactly one of the next
- * two, under the lock, whatever else happened to the store meanwhile: */
+ * the store's lock. On failure nothing is taken; INVALID while another gather waits for its
+ * end. Else afterwards exactly one of the next two, under the lock, whatever else happened
+ * to the store meanwhile: */
 pn_status pn_kv_gather(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b);
 void pn_kv_gathered(pn_kv *kv);  /* the commit is durable: the store is tracked from that gather on */
 void pn_kv_give_back(pn_kv *kv); /* it is not: what was taken counts as changed still */

@@ -11,6 +11,7 @@ as long as it takes to map its segments, or to commit: see :class:`Remote`.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -39,6 +40,9 @@ PATIENCE = 10_000
 KEEP = 3
 """Generations that a new pack keeps."""
 
+MAX_KEEP = 1000
+"""Generations that a pack can keep."""
+
 MAX_SEGMENTS = 16
 """What a generation has at most; the next commit merges (FORMAT.md)."""
 
@@ -46,40 +50,71 @@ MAX_OPENS = 20
 """How often a remote pack that others keep committing to is fetched anew."""
 
 
+Place = Tuple[Any, ...]
+"""What tells a directory from its copies: device and inode, or a file system and a path."""
+
+
 class Base(NamedTuple):
     """What a store in memory was read from or last written to."""
 
+    place: Optional[Place]
     name: str  # of the store in the pack
     id: bytes  # of the pack
     changed: int  # the generation that last changed the store there
     digest: bytes = b""  # of the text, for a store that is written whole
+    tracked: bool = False  # a native store that knows what changed in it since
+
+
+def digest_of(text: Any) -> bytes:
+    return hashlib.sha256(text).digest()
 
 
 class Bases:
-    """The base of each store object, for as long as the object lives.
+    """The bases of each store object, for as long as the object lives: one for each
+    directory and name that it was saved to.
 
     Kept beside the objects: their ``__dict__`` is what pickles and copies carry away, and
     some are not hashable.
     """
 
+    MAX = 32  # for one object; who saves to new directories for ever needs no more
+
     def __init__(self) -> None:
-        self._of: Dict[int, Tuple[Any, Base]] = {}
+        self._of: Dict[int, Tuple[Any, Dict[Any, Base]]] = {}
 
-    def get(self, store: Any) -> Optional[Base]:
+    def _all(self, store: Any) -> Dict[Any, Base]:
         entry = self._of.get(id(store))
-        return entry[1] if entry is not None and entry[0]() is store else None
+        return entry[1] if entry is not None and entry[0]() is store else {}
 
-    def set(self, store: Any, base: Optional[Base]) -> None:
-        """None: the store has no base (any more)."""
+    def get(self, store: Any, place: Optional[Place], name: str, pack_id: Optional[bytes]) -> Optional[Base]:
+        base = self._all(store).get((place, name)) if place is not None else None
+        return base if base is not None and base.id == pack_id else None
+
+    def set(self, store: Any, base: Base) -> None:
         key = id(store)
-        if base is None:
-            self._of.pop(key, None)
-            return
+        known = dict(self._all(store))
+        if base.tracked:  # what a store tells as changed is so since its last commit alone
+            known = {k: b._replace(tracked=False) for k, b in known.items()}
+        known.pop((base.place, base.name), None)
+        known[base.place, base.name] = base
+        if len(known) > self.MAX:
+            del known[next(iter(known))]
         try:
             ref = weakref.ref(store, lambda dead: self._drop(key, dead))
         except TypeError:  # an object that nobody can watch is written whole each time
             return
-        self._of[key] = (ref, base)
+        self._of[key] = (ref, known)
+
+    def forget(self, store: Any, base: Base) -> None:
+        """The store builds on nothing there any more: it will be written whole."""
+        self._all(store).pop((base.place, base.name), None)
+
+    def move(self, old: Any, new: Any) -> None:
+        """``new`` holds what ``old`` held."""
+        known = self._all(old)
+        self._of.pop(id(new), None)
+        for base in known.values():
+            self.set(new, base)
 
     def _drop(self, key: int, dead: Any) -> None:
         entry = self._of.get(key)
@@ -111,15 +146,16 @@ class Pack:
         manifest = core.manifest
         self.id: bytes = manifest["id"]
         entry = next(g for g in manifest["generations"] if g["number"] == self.generation)
-        self.stores: Dict[str, Tuple[int, int]] = entry["stores"]
+        self.stores: Dict[str, Tuple[int, int]] = own_stores(entry)
         self.json: Dict[str, Tuple[int, int, int]] = entry["json"]
         self.bytes: int = sum(manifest["segments"][name] for name in entry["segments"])
+        self.place = place_of(directory, fs)
 
     def kind(self, name: str) -> int:
         return self.stores[name][0]
 
     def base(self, name: str, digest: bytes = b"") -> Base:
-        return Base(name, self.id, self.stores[name][1], digest)
+        return Base(self.place, name, self.id, self.stores[name][1], digest, tracked=not digest)
 
 
 class Found(NamedTuple):
@@ -145,6 +181,10 @@ class Found(NamedTuple):
         """The store as the bytes of its JSON file."""
         return self.pack.core.text(self.name)
 
+    def note(self, store: Any, text: Any) -> None:
+        """The store object was made of this text."""
+        bases.set(store, self.pack.base(self.name, digest_of(text)))
+
 
 # ----- Finding -----
 
@@ -155,22 +195,41 @@ _reading: ContextVar[Optional[Tuple[str, Optional[Pack]]]] = ContextVar("pannier
 def reading(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], pack: Optional[Pack]) -> Iterator[None]:
     """All stores that are loaded from the directory meanwhile come from this generation of
     its pack, or, with None, from its JSON files."""
-    token = _reading.set((_root(str(directory), fs), pack))
+    token = _reading.set((root_of(str(directory), fs), pack))
     try:
         yield
     finally:
         _reading.reset(token)
 
 
-def _root(directory: str, fs: Optional["fsspec.AbstractFileSystem"]) -> str:
+def root_of(directory: str, fs: Optional["fsspec.AbstractFileSystem"]) -> str:
+    """The directory's absolute path, or its name for ``fs``."""
     if _files.unwrap_local(fs):
         return _files.local_path(directory or ".")
     return str(directory).rstrip("/")
 
 
+def place_of(directory: str, fs: Optional["fsspec.AbstractFileSystem"]) -> Optional[Place]:
+    """Where a store's base is; None when there is no such directory."""
+    root = root_of(directory, fs)
+    if not _files.unwrap_local(fs):
+        return (type(fs), root)
+    try:
+        st = os.stat(root)
+    except OSError:
+        return None
+    return (st.st_dev, st.st_ino)
+
+
+def own_stores(generation: Dict[str, Any]) -> Dict[str, Tuple[int, int]]:
+    """The stores of a generation, without what the pack still has of those that persist
+    themselves by now."""
+    return {name: store for name, store in generation["stores"].items() if name not in generation["foreign"]}
+
+
 def exists(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool:
     """Whether the directory has a manifest at all (it may be a retired one)."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
         return os.path.lexists(os.path.join(root, MANIFEST))
     fs.invalidate_cache(root)  # another process may have persisted since it was listed
@@ -185,7 +244,7 @@ def manifest(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] =
     """
     if not exists(directory, fs):
         return None
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
         found = _core.pack_manifest(root)
     else:
@@ -217,7 +276,7 @@ def open_pack(
     """
     if not exists(directory, fs):
         return None
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
         core = _core.Pack.open(root, generation or 0, check)
     else:
@@ -234,7 +293,7 @@ def find(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) ->
     """The store that a file's path means, when the directory has a pack with it."""
     directory, name = os.path.split(str(path))
     pinned = _reading.get()
-    if pinned is not None and pinned[0] == _root(directory, fs):
+    if pinned is not None and pinned[0] == root_of(directory, fs):
         pack = pinned[1]
     else:
         pack = open_pack(directory, fs)
@@ -244,10 +303,10 @@ def find(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) ->
 def names(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> List[str]:
     """The names of the stores in a directory's pack; none when it has no pack."""
     pinned = _reading.get()
-    if pinned is not None and pinned[0] == _root(str(directory), fs):
+    if pinned is not None and pinned[0] == root_of(str(directory), fs):
         return list(pinned[1].stores) if pinned[1] is not None else []
     found = manifest(directory, fs)
-    return list(found["generations"][-1]["stores"]) if found else []
+    return list(own_stores(found["generations"][-1])) if found else []
 
 
 # ----- JSON files beside a pack -----
@@ -265,7 +324,7 @@ def json_beside(
     directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], stores: Any
 ) -> Dict[str, Tuple[int, int]]:
     """The JSON files in a directory that have names of stores: name -> (size, mtime in ns)."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     found = {}
     if _files.unwrap_local(fs):
         for name in stores:
@@ -292,7 +351,7 @@ def outdated_json(
     directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], stores: Any
 ) -> Tuple[Tuple[str, int, int, int], ...]:
     """What a manifest notes of the JSON files that a commit leaves behind."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     beside = json_beside(directory, fs, stores)
     return tuple((name, size, mtime, _crc(root, name, fs)) for name, (size, mtime) in beside.items())
 
@@ -301,9 +360,9 @@ def newer_json(
     directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"], generation: Dict[str, Any]
 ) -> List[str]:
     """JSON files of a generation's stores that are not what the manifest noted as outdated."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     newer = []
-    for name, (size, mtime) in json_beside(directory, fs, generation["stores"]).items():
+    for name, (size, mtime) in json_beside(directory, fs, own_stores(generation)).items():
         noted = generation["json"].get(name)
         if noted is None or noted[0] != size or (noted[1] != mtime and noted[2] != _crc(root, name, fs)):
             newer.append(name)
@@ -311,7 +370,7 @@ def newer_json(
 
 
 def _refuse_mixture(pack: Pack) -> None:
-    refuse_mixture(pack.dir, pack.fs, {"stores": pack.stores, "json": pack.json})
+    refuse_mixture(pack.dir, pack.fs, {"stores": pack.stores, "foreign": {}, "json": pack.json})
 
 
 def refuse_mixture(
@@ -351,7 +410,7 @@ def as_private_as(directory: _files.Path, name: str) -> Iterator[None]:
     Its files take the mode of the manifest, so one is put there first, without
     generations: the JSON files go on to count.
     """
-    root = _root(str(directory), None)
+    root = root_of(str(directory), None)
     mode = os.stat(os.path.join(root, name)).st_mode & 0o777
     path = os.path.join(root, MANIFEST)
     if os.path.lexists(path) or not _put_new(path, _core.retired_manifest(os.urandom(16), KEEP), mode):
@@ -409,7 +468,7 @@ def _give_name(staged: str, path: str) -> None:
 @contextmanager
 def writable(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) -> Iterator[str]:
     """A local directory to commit to; what is committed is in ``directory`` afterwards."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
         yield root
         return
@@ -421,7 +480,7 @@ def writable(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) 
 
 def retire(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"]) -> None:
     """Removes a pack's files, when its manifest has no generations any more."""
-    root = _root(str(directory), fs)
+    root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
         _core.pack_retire(root, writer_note(), PATIENCE)
         return

@@ -8,13 +8,14 @@ persist themselves, before anything else is written.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import operator
 import os
 import threading
 import time
 from contextlib import nullcontext
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from contextvars import ContextVar
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 import fsspec
 from llama_index.core.graph_stores import simple as peer_graph
@@ -28,7 +29,7 @@ from llama_index.core.vector_stores import simple as peer_vector
 from pannier import _core, _files, _pack
 from pannier._encoding import explain
 from pannier.docstore import SimpleDocumentStore
-from pannier.errors import UnserializableError
+from pannier.errors import LockedError, OutcomeUnknownError, PannierError, UnserializableError
 from pannier.index_store import SimpleIndexStore
 from pannier.kvstore import SimpleKVStore
 from pannier.vector_store import NativeVectorData, SimpleVectorStore
@@ -109,22 +110,36 @@ def _make_folder(path: str, fs: Optional[fsspec.AbstractFileSystem]) -> None:
         fs.makedirs(folder)
 
 
-def payload_of(label: str, store: Any) -> Any:
-    """The content of a store's file, or None when it has to persist itself."""
+def payload_of(label: str, store: Any, alone: bool = False) -> Any:
+    """The content of a store's file, or None when it has to persist itself.
+
+    Args:
+        alone: whatever a subclass makes of ``persist``.
+    """
     try:
+        if alone and _has_own_file(store):
+            return _encode_own(label, store)
         if "persist" in getattr(store, "__dict__", ()):
             return None
         if type(store) in _KV_BACKED or type(store) in _PEER_KV_BACKED:
             return _encode_kv(label, store._kvstore)
-        if not _encodes_itself(store):
-            return _encode_peer(label, store)
-        return store._pn_encode(label) if isinstance(store, SimpleVectorStore) else store._pn_encode()
+        return _encode_own(label, store) if _encodes_itself(store) else _encode_peer(label, store)
     except UnserializableError as e:
         if not e.store:
             e.store = label
         raise
     except TypeError as e:
         raise UnserializableError(f"{label}: {e}", store=label) from e
+
+
+def _encode_own(label: str, store: Any) -> Any:
+    return store._pn_encode(label) if isinstance(store, SimpleVectorStore) else store._pn_encode()
+
+
+def _has_own_file(store: Any) -> bool:
+    """Whether pannier's ``persist`` of the store writes its file itself, instead of
+    calling that of a key-value store of somebody else's."""
+    return type(store._kvstore) is SimpleKVStore if isinstance(store, _KV_BACKED) else hasattr(store, "_pn_encode")
 
 
 def _encodes_itself(store: Any) -> bool:
@@ -199,11 +214,18 @@ def persist_json(
     steps.finish()
 
 
+_persisting_itself: ContextVar[Any] = ContextVar("pannier_persisting_itself", default=None)
+
+
 def persist_foreign(foreign: List[Target], fs: Optional[fsspec.AbstractFileSystem], steps: Steps) -> None:
     """Lets each store persist itself, under the file name LlamaIndex gives it."""
     for label, store, path in foreign:
         _make_folder(path, fs)
-        store.persist(persist_path=path, fs=fs)
+        token = _persisting_itself.set(store)
+        try:
+            store.persist(persist_path=path, fs=fs)
+        finally:
+            _persisting_itself.reset(token)
         steps.step(label)
 
 
@@ -219,26 +241,93 @@ class PackResult(NamedTuple):
     wrote: bool  # False: nothing had changed
 
 
+class _Turns:
+    """One commit at a time takes from a store what changed in it. Others wait for it."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Condition()
+        self._taken: Dict[int, Tuple[Any, int]] = {}  # id -> (store object, thread)
+        self.gatherings: Set["_Gathering"] = set()  # under way
+
+    def begin(self, label: str, holders: List[Any]) -> None:
+        """Waits until no other thread's commit has any of them.
+
+        Raises:
+            RuntimeError: this thread's has, and is running the caller.
+            LockedError: it takes too long.
+        """
+        me = threading.get_ident()
+        with self._ended:
+            if any(self._taken.get(id(h), (h, None))[1] == me for h in holders):
+                raise RuntimeError(
+                    f"the {label} is being persisted, and that runs the code that persists it again. Nothing was changed."
+                )
+            if not self._ended.wait_for(lambda: self._taken.keys().isdisjoint(map(id, holders)), _pack.PATIENCE / 1000):
+                raise LockedError(
+                    f"another thread is persisting the {label}. Nothing was changed. Persist again when it is done."
+                )
+            self._taken.update((id(h), (h, me)) for h in holders)
+
+    def end(self, holders: List[Any]) -> None:
+        me = threading.get_ident()
+        with self._ended:
+            for h in holders:
+                if self._taken.get(id(h), (h, None))[1] == me:
+                    del self._taken[id(h)]
+            self._ended.notify_all()
+
+
+_turns = _Turns()
+
+
+def _after_fork() -> None:
+    """The threads that were persisting are not in this process: what they took counts as
+    changed still."""
+    global _turns
+    gatherings = _turns.gatherings
+    _turns = _Turns()
+    for gathering in gatherings:
+        if gathering.thread != threading.get_ident():
+            gathering.batch.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class _Gathering:
     """One commit into a pack, store by store.
 
     A store that is native and was last saved in this very pack is written as what
     changed; any other one whole. Of the latter the text's digest is kept, so that the
     same text is not written twice.
+
+    Args:
+        found: the manifest of the pack; None for a new one.
+        place: where that is.
+        as_text: names of stores with values that only text can hold.
+        alone: the store's ``persist`` was called, which a subclass may have put another
+            over: it is written as its class of pannier's does.
     """
 
-    def __init__(self, pack_id: Optional[bytes]) -> None:
+    def __init__(
+        self, found: Optional[Dict[str, Any]], place: Optional[_pack.Place], as_text: Set[str], alone: bool
+    ) -> None:
         self.batch = _core.PackBatch()
-        self.id = pack_id
+        self.id: Optional[bytes] = found["id"] if found else None
+        self.generation = found["generations"][-1]["number"] if found else 0
+        self.place = place
+        self.as_text = as_text
+        self.alone = alone
+        self.thread = threading.get_ident()
         self.bases: List[Tuple[str, bytes, int]] = []
-        self.noted: List[Tuple[Any, str, bytes]] = []  # (object, store, digest) to be given a base
-        self.tables: Dict[str, Any] = {}  # name -> native table; a table has one base, so one name
+        self.noted: List[Tuple[Any, _pack.Base]] = []  # what is to be given a base, and the one it has
+        self.tables: Dict[str, Any] = {}  # name -> native table, each once: what changed in it is told once
         self.stores: Dict[str, Any] = {}  # name -> (label, object), for messages
 
     def add(self, label: str, store: Any, name: str) -> bool:
         """Takes a store on; False when it has to persist itself."""
         self.stores[name] = (label, store)
-        table = _native_table(store)
+        table = _native_table(store) if name not in self.as_text else None
         if table is not None and not any(table is t for t in self.tables.values()):
             self.tables[name] = table
             return True
@@ -250,38 +339,47 @@ class _Gathering:
         Raises:
             CorruptPackError: what one of them was read from is damaged.
         """
-        items = []
+        found = {name: self._base(table, name) for name, table in self.tables.items()}
+        became_plain = self.batch.gather(
+            [
+                (name, table._table if isinstance(table, NativeVectorData) else table, base is None or not base.tracked)
+                for (name, table), base in zip(self.tables.items(), found.values())
+            ]
+        )
         for name, table in self.tables.items():
-            whole = self._base(table, name) is None
-            items.append((name, table._table if isinstance(table, NativeVectorData) else table, whole))
-        became_plain = self.batch.gather(items)
-        self.noted += [(table, name, b"") for name, table in self.tables.items() if name not in became_plain]
+            if name not in became_plain:
+                self._note(table, name, found[name], b"")
         for name in became_plain:
             label, store = self.stores[name]
             self._add_payload(label, store, name)
 
     def _base(self, holder: Any, name: str) -> Optional[_pack.Base]:
-        base = _pack.bases.get(holder)
-        if base is None or base.id != self.id or base.name != name:
-            return None
-        self.bases.append((base.name, base.id, base.changed))
+        base = _pack.bases.get(holder, self.place, name, self.id)
+        if base is not None:
+            self.bases.append((name, base.id, base.changed))
         return base
 
+    def _note(self, holder: Any, name: str, base: Optional[_pack.Base], digest: bytes) -> None:
+        old = base or _pack.Base(self.place, name, self.id or b"", 0)
+        self.noted.append((holder, old._replace(digest=digest, tracked=not digest)))
+
     def _add_payload(self, label: str, store: Any, name: str) -> bool:
-        payload = payload_of(label, store)
+        payload = payload_of(label, store, self.alone)
         if payload is None:
             return False
         holder = _identity_of(store)
         base = self._base(holder, name)
-        digest = hashlib.sha256(payload).digest()
-        self.noted.append((holder, name, digest))
+        digest = _pack.digest_of(payload)
+        self._note(holder, name, base, digest)
         if base is None or base.digest != digest:
             self._add_text(store, name, payload)
         return True
 
     def _add_text(self, store: Any, name: str, payload: Any) -> None:
         """A store that is written whole; as tables where its file has that shape."""
-        if isinstance(store, (_PeerKVStore, *_KV_BACKED, *_PEER_KV_BACKED)):
+        if name in self.as_text:
+            pass
+        elif isinstance(store, (_PeerKVStore, *_KV_BACKED, *_PEER_KV_BACKED)):
             table = SimpleKVStore()
             if table._load(payload) and not self.batch.gather([(name, table, True)]):
                 return
@@ -292,14 +390,17 @@ class _Gathering:
                 return
         self.batch.text(name, payload)
 
-    def encode(self) -> None:
+    def encode(self) -> Optional[str]:
         """Live values to text.
+
+        Returns:
+            None, or the name of a store that has to be gathered as text.
 
         Raises:
             UnserializableError: a value that JSON cannot hold, with its key path.
         """
         try:
-            self.batch.encode()
+            return self.batch.encode()
         except TypeError as e:
             place = getattr(e, "pn_place", None)
             if place is None:
@@ -307,12 +408,24 @@ class _Gathering:
             label, store = self.stores[place[0]]
             raise explain(e, label, f"{place[1]}[{place[2]!r}]", _value_at(store, place[1], place[2])) from e
 
-    def saved(self, result: PackResult, changed: Any, before: Dict[str, Tuple[int, int]]) -> None:
+    def saved(self, result: PackResult, changed: Any, before: Dict[str, Tuple[int, int]], place: Any) -> None:
         """The commit is durable: every store builds on it from now on."""
         self.batch.settle(True)
-        for holder, name, digest in self.noted:
-            at = result.generation if name in changed else before.get(name, (0, result.generation))[1]
-            _pack.bases.set(holder, _pack.Base(name, result.id, at, digest))
+        for holder, base in self.noted:
+            at = result.generation if base.name in changed else before.get(base.name, (0, result.generation))[1]
+            _pack.bases.set(holder, base._replace(place=place, id=result.id, changed=at))
+
+    def settle_doubt(self, now: Optional[Dict[str, Any]], time: int, place: Any) -> None:
+        """The commit was cut off: it was made if its generation is there.
+
+        Args:
+            now: the manifest as it is.
+            time: of the commit, by which it is known.
+        """
+        for g in now["generations"] if now is not None else ():
+            if g["time"] == time:
+                changed = {name for name, (_, at) in g["stores"].items() if at == g["number"]}
+                self.saved(PackResult(now["id"], g["number"], 0, True), changed, g["stores"], place)
 
 
 def _identity_of(store: Any) -> Any:
@@ -351,6 +464,7 @@ def persist_pack(
     fs: Optional[fsspec.AbstractFileSystem],
     steps: Steps,
     keep: int = 0,
+    alone: bool = False,
 ) -> PackResult:
     """Every store into the directory's pack, as one new generation.
 
@@ -358,60 +472,71 @@ def persist_pack(
 
     Args:
         keep: generations to keep; 0: as before (3 for a new pack).
+        alone: the only store's own ``persist`` was called.
 
     Raises:
         UnserializableError, ConflictError, LockedError, CommitError, ...: nothing changed.
     """
-    with _one_at_a_time:
-        return _persist_pack(targets, persist_dir, fs, steps, keep)
-
-
-# What a store has changed is gathered by one commit at a time.
-_one_at_a_time = threading.RLock()
-
-
-def _new_lock_in_child() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_new_lock_in_child)
-
-
-def _persist_pack(
-    targets: List[Target], persist_dir: str, fs: Optional[fsspec.AbstractFileSystem], steps: Steps, keep: int
-) -> PackResult:
-    found = _pack.manifest(persist_dir, fs)
-    current = found["generations"][-1] if found else {"stores": {}, "foreign": {}}
-    gathering = _Gathering(found["id"] if found else None)
+    if not 0 <= operator.index(keep) <= _pack.MAX_KEEP:
+        raise ValueError(f"keep must be 0 to {_pack.MAX_KEEP}, not {keep!r}")
+    # The last of equal names wins, as it does among files.
+    targets = list({os.path.basename(path): (label, store, path) for label, store, path in targets}.values())
+    holders = [_identity_of(store) for _, store, _ in targets]
+    _turns.begin(targets[0][0], holders)
     try:
-        foreign = []
-        for label, store, path in targets:
-            if gathering.add(label, store, os.path.basename(path)):
-                steps.step(label)
-            else:
-                foreign.append((label, store, path))
-        gathering.gather()
-        gathering.encode()
-        persist_foreign(foreign, fs, steps)
-        result = _commit(gathering, persist_dir, fs, _foreign_note(targets, foreign, current), current, keep)
-    except BaseException:
-        gathering.batch.settle(False)
-        raise
+        as_text: Set[str] = set()
+        while True:
+            gathering = _Gathering(_pack.manifest(persist_dir, fs), _pack.place_of(persist_dir, fs), as_text, alone)
+            result = _persist_gathered(gathering, targets, persist_dir, fs, steps, keep)
+            if result is not None:
+                break
+    finally:
+        _turns.end(holders)
     steps.step("commit")
     steps.finish()
     return result
 
 
+def _persist_gathered(
+    gathering: _Gathering,
+    targets: List[Target],
+    persist_dir: str,
+    fs: Optional[fsspec.AbstractFileSystem],
+    steps: Steps,
+    keep: int,
+) -> Optional[PackResult]:
+    """None: it has to be begun again, with one more store as text."""
+    _turns.gatherings.add(gathering)
+    try:
+        foreign = [t for t in targets if not gathering.add(t[0], t[1], os.path.basename(t[2]))]
+        gathering.gather()
+        as_text = gathering.encode()
+        if as_text is not None:
+            gathering.as_text.add(as_text)
+            return None
+        for target in targets:
+            if target not in foreign:
+                steps.step(target[0])
+        _turns.end([_identity_of(store) for _, store, _ in foreign])  # they may come back each by itself
+        persist_foreign(foreign, fs, steps)
+        return _commit(gathering, persist_dir, fs, targets, foreign, keep)
+    finally:
+        gathering.batch.settle(False)  # what was not saved counts as changed still
+        _turns.gatherings.discard(gathering)
+
+
 def _foreign_note(
-    targets: List[Target], foreign: List[Target], current: Dict[str, Any]
+    targets: List[Target], foreign: List[Target], current: Dict[str, Any], before: int
 ) -> Tuple[Tuple[str, str], ...]:
-    """The stores that are not pannier's, those persisted now and those from before."""
+    """The stores that are not pannier's, those persisted now and those from before. One
+    that has put itself into the pack, after generation ``before``, is none."""
     note = dict(current["foreign"])
     for _, _, path in targets:
         note.pop(os.path.basename(path), None)
     for _, store, path in foreign:
-        note[os.path.basename(path)] = f"{type(store).__module__}.{type(store).__qualname__}"
+        name = os.path.basename(path)
+        if current["stores"].get(name, (0, 0))[1] <= before:
+            note[name] = f"{type(store).__module__}.{type(store).__qualname__}"
     return tuple(note.items())
 
 
@@ -419,28 +544,29 @@ def _commit(
     gathering: _Gathering,
     persist_dir: str,
     fs: Optional[fsspec.AbstractFileSystem],
-    foreign: Tuple[Tuple[str, str], ...],
-    current: Dict[str, Any],
+    targets: List[Target],
+    foreign: List[Target],
     keep: int,
 ) -> PackResult:
-    own = {name for name in (*current["stores"], *gathering.stores)} - {name for name, _ in foreign}
+    found = _pack.manifest(persist_dir, fs)
+    current = found["generations"][-1] if found else {"stores": {}, "foreign": {}}
+    note = _foreign_note(targets, foreign, current, gathering.generation)
+    own = {name for name in (*current["stores"], *gathering.stores)} - {name for name, _ in note}
     outdated = _pack.outdated_json(persist_dir, fs, own)
-    privacy = nullcontext()
-    if outdated and _files.unwrap_local(fs):
-        privacy = _pack.as_private_as(persist_dir, outdated[0][0])
-    with privacy, _pack.writable(persist_dir, fs) as root:
-        *done, changed = gathering.batch.commit(
-            root,
-            tuple(gathering.bases),
-            foreign,
-            outdated,
-            _pack.writer_note(),
-            time.time_ns(),
-            keep,
-            _pack.PATIENCE,
-        )
+    now = time.time_ns()
+    private = bool(outdated) and _files.unwrap_local(fs)
+    privacy = _pack.as_private_as(persist_dir, outdated[0][0]) if private else nullcontext()
+    try:
+        with privacy, _pack.writable(persist_dir, fs) as root:
+            *done, changed = gathering.batch.commit(
+                root, tuple(gathering.bases), note, outdated, _pack.writer_note(), now, keep, _pack.PATIENCE
+            )
+    except BaseException as e:
+        if isinstance(e, OutcomeUnknownError) or not isinstance(e, PannierError):  # KeyboardInterrupt, for one
+            gathering.settle_doubt(_pack.manifest(persist_dir, fs), now, _pack.place_of(persist_dir, fs))
+        raise
     result = PackResult(*done)
-    gathering.saved(result, changed, current["stores"])
+    gathering.saved(result, changed, current["stores"], _pack.place_of(persist_dir, fs))
     _files.remove([name for name, *_ in outdated], persist_dir, fs)
     return result
 
@@ -478,7 +604,9 @@ def persist_alone(label: str, store: Any, persist_path: Any, fs: Optional[fsspec
     directory = os.path.dirname(path)
     if format_of(directory, fs) != "pack":
         return False
-    persist_pack([(label, store, path)], directory, fs, Steps(None, 2))
+    if _persisting_itself.get() is store and not _has_own_file(store):
+        return False  # its file lies beside the pack, as whoever persists it notes there
+    persist_pack([(label, store, path)], directory, fs, Steps(None, 2), alone=True)
     return True
 
 

@@ -7,15 +7,12 @@ context's are all read from one generation (``_pack.reading``).
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional
 
 from pannier import _files, _pack
 
 if TYPE_CHECKING:
     import fsspec
-
-find = _pack.find
 
 
 def read_file(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> _files.Buffer:
@@ -25,25 +22,13 @@ def read_file(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = Non
         OSError, JournalError: as ``_files.read_file``.
         CorruptPackError, FormatVersionError, MixedFormatError: of a pack.
     """
-    found = find(path, fs)
+    found = _pack.find(path, fs)
     return found.text() if found is not None else _files.read_file(path, fs)
-
-
-def read_whole(
-    path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None
-) -> Tuple[_files.Buffer, Optional[_pack.Base]]:
-    """As :func:`read_file`, for a store that a pack holds as text: with the base of the
-    object that it becomes (``_pack.bases``), None for a file."""
-    found = find(path, fs)
-    if found is None:
-        return _files.read_file(path, fs), None
-    text = found.text()
-    return text, found.pack.base(found.name, hashlib.sha256(text).digest())
 
 
 def exists(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool:
     """Whether there is such a file or such a store."""
-    return find(path, fs) is not None or _files.exists(path, fs)
+    return _pack.find(path, fs) is not None or _files.exists(path, fs)
 
 
 def listdir(path: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> List[str]:

@@ -25,7 +25,7 @@ import fsspec
 from llama_index.core.graph_stores import simple as peer
 from llama_index.core.graph_stores.types import DEFAULT_PERSIST_DIR, DEFAULT_PERSIST_FNAME
 
-from pannier import _files, _pack, _stored
+from pannier import _files, _pack
 from pannier._core import GraphMethods, GraphPart, TripletTable, graph_classes
 from pannier._encoding import corrupt, explain
 
@@ -450,20 +450,20 @@ class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
             UnicodeDecodeError: nor text.
         """
         fs = fs or fsspec.filesystem("file")
-        if not _stored.exists(persist_path, fs):
+        found = _pack.find(persist_path, fs)
+        if found is None and not _files.exists(persist_path, fs):
             peer.logger.warning(
                 f"No existing {peer.__name__} found at {persist_path}. "
                 "Initializing a new graph_store from scratch. "
             )
             return cls()
         peer.logger.debug(f"Loading {peer.__name__} from {persist_path}.")
-        text, base = _stored.read_whole(persist_path, fs)
+        text = _files.read_file(persist_path, fs) if found is None else found.text()
         table = TripletTable.load(text)
-        if table is not None:
-            store = cls(NativeGraphData._wrap(table))
-        else:
-            store = cls(NativeGraphData.from_dict(corrupt(text, persist_path)))
-        _pack.bases.set(store, base)
+        data = NativeGraphData._wrap(table) if table is not None else NativeGraphData.from_dict(corrupt(text, persist_path))
+        store = cls(data)
+        if found is not None:
+            found.note(store, text)
         return store
 
     @classmethod

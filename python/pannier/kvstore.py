@@ -10,7 +10,7 @@ import fsspec
 from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore as PeerSimpleKVStore
 from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, DEFAULT_COLLECTION
 
-from pannier import _core, _files, _pack, _stored
+from pannier import _core, _files, _pack
 from pannier._encoding import corrupt, explain
 from pannier._views import CollectionsView, CollectionView
 
@@ -149,13 +149,15 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         """
         logger.debug(f"Loading {__name__} from {persist_path}.")
         store = cls()
-        found = _stored.find(persist_path, fs)
+        found = _pack.find(persist_path, fs)
         if found is not None and found.kind == _pack.COLLECTIONS:
             found.fill(store)
             return store
-        data = _stored.read_file(persist_path, fs)
+        data = _files.read_file(persist_path, fs) if found is None else found.text()
         if not store._load(data):
-            return cls(corrupt(data, str(persist_path)))
+            store = cls(corrupt(data, str(persist_path)))
+        if found is not None:
+            found.note(store, data)
         return store
 
     def to_dict(self) -> dict:

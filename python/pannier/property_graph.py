@@ -46,7 +46,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
-from pannier import _files, _pack, _stored
+from pannier import _files, _pack
 from pannier.errors import CorruptStoreError, UnserializableError
 
 __all__ = ["SimplePropertyGraphStore"]
@@ -639,8 +639,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             CorruptStoreError: a json.JSONDecodeError; the file is no JSON.
             UnicodeDecodeError: nor text.
         """
-        text, base = _stored.read_whole(persist_path, fs)
-        data = bytes(text)
+        found = _pack.find(persist_path, fs)
+        data = bytes(_files.read_file(persist_path, fs) if found is None else found.text())
         try:
             # LlamaIndex reads text: strict UTF-8, no byte order mark.
             content = json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())
@@ -650,7 +650,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             reason = f"{e.reason} (in {persist_path})"
             raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, reason) from None
         store = cls.from_dict(content)
-        _pack.bases.set(store, base)
+        if found is not None:
+            found.note(store, data)
         return store
 
     @classmethod

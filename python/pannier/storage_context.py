@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import operator
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -152,7 +153,7 @@ class StorageContext(_PeerContext):
             property_graph_store=property_graph_store,
         )
         if pack is not None:
-            self._pn_home = _Home(str(persist_dir), fs, pack.generation)
+            self._pn_home = _Home(pack.dir, fs, pack.generation)
         return self
 
     @classmethod
@@ -197,7 +198,7 @@ class StorageContext(_PeerContext):
             property_graph_store=property_graph_store,
         )
         if pack is not None:
-            self._pn_home = _Home(where, fs, pack.generation)
+            self._pn_home = _Home(pack.dir, fs, pack.generation)
         self._pn_read_only = read_only
         return self
 
@@ -313,12 +314,13 @@ class StorageContext(_PeerContext):
         steps = Steps(progress, len(targets) + 1)
         if chosen == "pack":
             done = persist_pack(targets, where, fs, steps, keep)
-            self._pn_home = _Home(where, fs, done.generation)
+            self._pn_home = _Home(_pack.root_of(where, fs), fs, done.generation)
             return
         names = {os.path.basename(p) for _, _, p in targets}
-        leaving = leave_pack(where, fs, names) if _pack.exists(where, fs) else {}
+        had_pack = _pack.exists(where, fs)
+        leaving = leave_pack(where, fs, names) if had_pack else {}
         persist_json(targets, where, fs, in_place, steps, leaving)
-        if leaving:
+        if had_pack:
             left_pack(where, fs, names.union(map(os.path.basename, leaving)) - {_pack.MANIFEST})
             self._pn_home = None
 
@@ -396,6 +398,8 @@ def _open(
     check: bool = False,
 ) -> Optional[_pack.Pack]:
     """The directory's pack, or None when its JSON files count."""
+    if generation is not None and not 1 <= operator.index(generation) < 1 << 64:
+        raise GenerationError(f"{persist_dir} has no generation {generation}")
     if checked_format(format) == "json":
         return None
     return _pack.open_pack(persist_dir, fs, generation, check, mixed=format == "pack" or generation is not None)
@@ -409,6 +413,9 @@ def _replace(context: StorageContext, stores: Stores) -> None:
             raise RuntimeError(f"the {type(mine).__name__} of this context is not one that a pack can replace")
     context.docstore._kvstore = docstore._kvstore
     context.index_store._kvstore = index_store._kvstore
+    for namespace in context.vector_stores:  # those that are not there are empty
+        if type(context.vector_stores[namespace]) is SimpleVectorStore:
+            vector_stores.setdefault(namespace, SimpleVectorStore())
     for namespace, store in vector_stores.items():
         mine = context.vector_stores.get(namespace)
         if type(mine) is type(store):
@@ -417,11 +424,12 @@ def _replace(context: StorageContext, stores: Stores) -> None:
             context.vector_stores[namespace] = store
     if type(context.graph_store) is type(graph_store):
         context.graph_store._data = graph_store._data
-        _pack.bases.set(context.graph_store, _pack.bases.get(graph_store))
+        _pack.bases.move(graph_store, context.graph_store)
     mine = context.property_graph_store
-    if property_graph_store is not None and type(mine) is type(property_graph_store):
-        mine.graph = property_graph_store.graph
-        _pack.bases.set(mine, _pack.bases.get(property_graph_store))
+    if type(mine) is SimplePropertyGraphStore:
+        new = property_graph_store or SimplePropertyGraphStore()
+        mine.graph = new.graph
+        _pack.bases.move(new, mine)
     elif property_graph_store is not None:
         context.property_graph_store = property_graph_store
 

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from pannier import _core, _files, _pack
-from pannier.errors import CorruptStoreError
+from pannier.errors import CorruptStoreError, GenerationError
 
 if TYPE_CHECKING:
     import fsspec
@@ -132,6 +132,8 @@ def compact(directory: Directory, *, keep: int = 1) -> Generation:
         LockedError, CommitError, CorruptPackError: nothing was changed.
     """
     root = _pack_root(directory)
+    if not 0 <= keep <= _pack.MAX_KEEP:
+        raise ValueError(f"keep must be 0 to {_pack.MAX_KEEP}, not {keep!r}")
     _core.pack_compact(root, _pack.writer_note(), keep, _pack.PATIENCE)
     return history(root)[-1]
 
@@ -152,6 +154,8 @@ def rollback(directory: Directory, generation: int) -> Generation:
         LockedError, CommitError, CorruptPackError: nothing was changed.
     """
     root = _pack_root(directory)
+    if not 1 <= generation < 1 << 64:
+        raise GenerationError(f"{root} has no generation {generation}")
     _core.pack_rollback(root, generation, time.time_ns(), _pack.writer_note(), _pack.PATIENCE)
     return history(root)[-1]
 
@@ -208,7 +212,7 @@ def inspect(directory: Directory) -> Dict[str, Any]:
         "bytes": sum(manifest["segments"].values()),
         "stores": {
             name: {"kind": _KINDS.get(kind, str(kind)), "changed": changed}
-            for name, (kind, changed) in current["stores"].items()
+            for name, (kind, changed) in _pack.own_stores(current).items()
         },
         "foreign": current["foreign"],
     }

@@ -837,19 +837,20 @@ class SimpleVectorStore(PeerSimpleVectorStore):
             ValueError: there is no such file, in LlamaIndex's words.
             CorruptStoreError: it is not JSON.
         """
-        if not _stored.exists(persist_path, fs):
+        found = _pack.find(persist_path, fs)
+        if found is None and not _files.exists(persist_path, fs):
             raise ValueError(f"No existing {peer.__name__} found at {persist_path}, skipping load.")
         logger.debug(f"Loading {peer.__name__} from {persist_path}.")
-        found = _stored.find(persist_path, fs)
         if found is not None and found.kind == _pack.VECTORS:
             data = NativeVectorData.over(found.vectors())
             _pack.bases.set(data, found.pack.base(found.name))
             return cls(data, fs=fs)
-        content = _stored.read_file(persist_path, fs)
+        content = _files.read_file(persist_path, fs) if found is None else found.text()
         table = _core.VectorTable.load(content)
-        if table is not None:
-            return cls(NativeVectorData.over(table), fs=fs)
-        return cls(_parsed(content, str(persist_path)), fs=fs)
+        store = cls(NativeVectorData.over(table) if table is not None else _parsed(content, str(persist_path)), fs=fs)
+        if found is not None:
+            found.note(store.data, content)
+        return store
 
     @classmethod
     def from_persist_dir(
