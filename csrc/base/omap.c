@@ -224,6 +224,7 @@ pn_status pn_omap_put_hashed(pn_omap *m, pn_bytes key, uint32_t hash, pn_blob *o
         pn_blob_ref(owner);
     size_t slot = probe(m, key, hash, &n);
     head *e = entry_at(m, m->used);
+    if (key.ptr == NULL) key.ptr = (const uint8_t *)""; /* an empty one; NULL is a removed entry */
     *e = (head){key.ptr, owner, (uint32_t)key.len, hash};
     memset(value_of(e), 0, m->stride - sizeof *e);
     m->index[slot] = (uint32_t)++m->used;

@@ -135,6 +135,27 @@ static void test_omap_holds_the_owner_of_a_key(void)
 }
 
 /* Hashes taken ahead of time stay good while the map grows, shrinks and is swept. */
+/* As a blob of no bytes gives it, with a NULL. */
+static void test_omap_empty_key_of_an_owner(void)
+{
+    pn_omap m;
+    pn_blob *blob;
+    pn_buf none;
+    void *value;
+    bool added;
+    size_t pos = 0;
+    pn_bytes key = {NULL, 0};
+    pn_buf_init(&none, &pn_alloc_system);
+    CHECK_EQ_INT(pn_blob_take(&none, &blob), PN_OK);
+    pn_omap_init(&m, &pn_alloc_system, sizeof(int));
+    CHECK_EQ_INT(pn_omap_put(&m, key, blob, &value, &added), PN_OK);
+    CHECK(added && pn_omap_get(&m, key) == value && pn_omap_next(&m, &pos, &key, &value));
+    CHECK_EQ_INT(pn_omap_reserve(&m, 100), PN_OK);
+    CHECK(pn_omap_get(&m, PN_BYTES("")) != NULL && pn_omap_remove(&m, PN_BYTES(""), NULL));
+    pn_omap_clear(&m);
+    pn_blob_unref(blob);
+}
+
 static void test_omap_hashes_ahead_of_time(void)
 {
     fail_alloc f;
@@ -304,6 +325,7 @@ int main(void)
 {
     RUN(test_omap_is_a_dict);
     RUN(test_omap_holds_the_owner_of_a_key);
+    RUN(test_omap_empty_key_of_an_owner);
     RUN(test_omap_hashes_ahead_of_time);
     RUN(test_omap_removing_on_the_way);
     RUN(test_omap_clone_is_apart);

@@ -514,6 +514,15 @@ def test_values_beyond_the_format_s_limits(odd: str, folder: Path, tmp_path: Pat
             sys.set_int_max_str_digits(4300)
 
 
+def test_an_empty_id_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    context = StorageContext.from_defaults()
+    context.vector_store.data.embedding_dict[""] = [0.25]
+    context.vector_store.data.text_id_to_ref_doc_id[""] = ""
+    context.persist(folder)
+    pannier.convert(folder, "pack")
+    check(context, folder, tmp_path)
+
+
 # ----- Arguments, and a directory's other contents -----
 
 
