@@ -196,11 +196,15 @@ class NativeVectorData(SimpleVectorStoreData):
         self._table = table
 
     def __getattr__(self, name: str) -> Any:
-        """``_views``, made when somebody asks; nothing else is missing."""
-        if name != "_views":
+        """``_views``, and the ``_table`` of an object that ``clear`` made, on demand."""
+        made: Any
+        if name == "_views":
+            made = tuple(VectorMapping(self, self._table, which) for which in (ROWS, REFS, METAS))
+        elif name == "_table":
+            made = _core.VectorTable()
+        else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        views = tuple(VectorMapping(self, self._table, which) for which in (ROWS, REFS, METAS))
-        return self.__dict__.setdefault(name, views)
+        return self.__dict__.setdefault(name, made)
 
     @classmethod
     def over(cls, table: Any) -> "NativeVectorData":
@@ -709,7 +713,12 @@ class SimpleVectorStore(PeerSimpleVectorStore):
 
     def clear(self) -> None:
         """Empties the store: ``data`` becomes a new object."""
-        self.data = NativeVectorData()
+        data = NativeVectorData.__new__(NativeVectorData)  # its table comes with its first use
+        if type(self) is SimpleVectorStore:  # all that pydantic's assignment does
+            self.__dict__["data"] = data
+            self.__pydantic_fields_set__.add("data")
+        else:
+            self.data = data
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The most similar nodes, exactly as LlamaIndex ranks them.

@@ -678,6 +678,31 @@ def test_typescript_files_are_read(tmp_path: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("use", [
+    lambda s: s.to_dict(),
+    lambda s: s.add([TextNode(text="t", id_="n", embedding=[0.5])]),
+    lambda s: s.data.embedding_dict.setdefault("a", [1.0]),
+    lambda s: setattr(s.data, "metadata_dict", {"a": {}}),
+    lambda s: (s.delete("d"), s.delete_nodes(["n"])),
+    lambda s: s.clear(),
+    lambda s: repr(s.data),
+    lambda s: hasattr(s.data, "other"),
+])
+def test_a_cleared_store_is_a_new_one(use: Any) -> None:
+    theirs, ours = Peer(), SimpleVectorStore()
+    for store in (theirs, ours):
+        store.add([TextNode(text="t", id_="n", embedding=[0.5, 1.0])])
+        before = store.data
+        store.clear()
+        assert store.data is not before and len(before.embedding_dict) == 1
+        assert "data" in store.model_fields_set
+    assert use(ours) == use(theirs)
+    for change in (lambda s: s, copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))):
+        assert change(ours).to_dict() == change(theirs).to_dict()
+    ours.clear()
+    assert copy.deepcopy(ours.data) == Peer().data == pickle.loads(pickle.dumps(ours.data))
+
+
 def test_from_dict_reads_any_dict_as_the_peer_does() -> None:
     plain = {"embedding_dict": {"a": [0.5, 1.0]}, "text_id_to_ref_doc_id": {"a": "d"}, "metadata_dict": {"a": {"k": 1}}}
     for change in (
