@@ -264,7 +264,7 @@ static void test_a_walk_goes_depth_first_within_its_limits(void)
     check_walk(g, "d", (pn_graph_walk){PN_GRAPH_MAX_DEPTH, 9, 9, 3}, "d>a a>b b>a ");
     pn_graph_walk deep = {PN_GRAPH_MAX_DEPTH + 1, 9, 9, 9};
     CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL, NULL) == PN_ERR_RANGE);
-    char live[] = "[]";
+    char live[] = "[]", letters[] = "dxe", odd[] = "dx!";
     void *old;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
@@ -273,11 +273,11 @@ static void test_a_walk_goes_depth_first_within_its_limits(void)
     CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, NULL, &out) == PN_ERR_UNSUPPORTED);
     out.len = 0;
     deep = (pn_graph_walk){3, 9, 2, 99};
-    CHECK(pn_graph_set_live(g, bytes_of("b"), (char[]){"dxe"}, &old) == PN_OK);
+    CHECK(pn_graph_set_live(g, bytes_of("b"), letters, &old) == PN_OK);
     CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, read_letters, &out) == PN_OK);
     CHECK(pn_buf_push(&out, 0) == PN_OK);
     CHECK_EQ_STR((const char *)out.data, "a>b b>d d>a b>x a>c a>d d>a a>b a>c ");
-    CHECK(pn_graph_set_live(g, bytes_of("b"), (char[]){"dx!"}, &old) == PN_OK);
+    CHECK(pn_graph_set_live(g, bytes_of("b"), odd, &old) == PN_OK);
     CHECK(pn_graph_follow(g, bytes_of("a"), &deep, write_triplet, read_letters, &out) == PN_ERR_CALLBACK);
     pn_buf_clear(&out);
     pn_graph_free(g, NULL, NULL);
