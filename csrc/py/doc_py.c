@@ -1,11 +1,12 @@
-/* doc_py.c: document store operations on a native KVTable.
+/* doc_py.c: document store operations on a native KVTable that change it; doc_read.c has
+ * those that read.
  *
  * Every function first answers whether the fast way applies: NotImplemented (or False
  * from doc_add) means that nothing has changed and the caller takes the peer's way.
  * Each works on the three collections named in doc.h.
  */
+#include "py/doc_py.h"
 #include "py/kv_type.h"
-#include "py/node_decode.h"
 #include "py/node_encode.h"
 
 #include "codec/json_write.h"
@@ -465,12 +466,11 @@ static pn_status settle_for_delete(pn_kv *kv, const pn_doc_names *names, pn_byte
     return s;
 }
 
-static PyObject *doc_delete(PyObject *module, PyObject *args)
+PyObject *pn_py_doc_delete(pn_module_state *state, PyObject *table, PyObject *const names[3], PyObject *id)
 {
-    PyObject *table, *objects[4];
-    if (!PyArg_ParseTuple(args, "OUUUO:doc_delete", &table, &objects[0], &objects[1], &objects[2], &objects[3])) return NULL;
-    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
-    if (kv == NULL || !exact_names(objects) || !PyUnicode_CheckExact(objects[3])) Py_RETURN_NOTIMPLEMENTED;
+    PyObject *objects[4] = {names[0], names[1], names[2], id};
+    pn_kv *kv = pn_py_kv(state, table);
+    if (kv == NULL || !exact_names(objects) || !PyUnicode_CheckExact(id)) Py_RETURN_NOTIMPLEMENTED;
     pn_buf scratch[4];
     pn_bytes text[4];
     bool ok = true, existed = false;
@@ -492,364 +492,98 @@ static PyObject *doc_delete(PyObject *module, PyObject *args)
     return s == PN_OK ? PyBool_FromLong(existed) : pn_py_raise(s, NULL, NULL);
 }
 
-/* ---- reading ---- */
-
-/* Parses (table, collection, key) and finds the cell, settled; *cell NULL when absent.
- * Touches the collection. Returns false for "take the other way" or an exception. */
-static bool find_cell(PyObject *module, PyObject *table, PyObject *name, PyObject *key, pn_coll **coll, pn_cell **cell)
+static PyObject *doc_delete(PyObject *module, PyObject *args)
 {
-    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
-    if (kv == NULL || !PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(key)) return false;
-    pn_status s = collection(kv, name, coll);
+    PyObject *table, *names[3], *id;
+    if (!PyArg_ParseTuple(args, "OUUUO:doc_delete", &table, &names[0], &names[1], &names[2], &id)) return NULL;
+    return pn_py_doc_delete(pn_state_of(module), table, names, id);
+}
+
+/* ---- hashes ---- */
+
+static bool is_plain(PyObject *str)
+{
+    if (!PyUnicode_IS_COMPACT_ASCII(str)) return false;
+    const uint8_t *p = PyUnicode_1BYTE_DATA(str);
+    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(str); i++)
+        if (p[i] < ' ' || p[i] > '~' || p[i] == '"' || p[i] == '\\') return false;
+    return true;
+}
+
+static uint8_t *put_bytes(uint8_t *to, const void *from, size_t n)
+{
+    memcpy(to, from, n);
+    return to + n;
+}
+
+/* {"doc_hash": hash} and, behind it, the key, in one blob; for a hash without escapes. */
+static pn_status plain_hash_entry(PyObject *hash, pn_bytes key, size_t *meta_len, pn_blob **out)
+{
+    static const char before[] = "{\"doc_hash\": \"", after[] = "\"}";
+    size_t len = (size_t)PyUnicode_GET_LENGTH(hash);
+    uint8_t *to;
+    *meta_len = sizeof before - 1 + len + sizeof after - 1;
+    PN_TRY(pn_blob_new(&pn_alloc_system, *meta_len + key.len, &to, out));
+    to = put_bytes(to, before, sizeof before - 1);
+    to = put_bytes(to, PyUnicode_1BYTE_DATA(hash), len);
+    to = put_bytes(to, after, sizeof after - 1);
+    if (key.len) put_bytes(to, key.ptr, key.len);
+    return PN_OK;
+}
+
+static pn_status hash_entry(PyObject *hash, pn_bytes key, size_t *meta_len, pn_blob **out)
+{
+    if (is_plain(hash)) return plain_hash_entry(hash, key, meta_len, out);
+    pn_buf text;
+    pn_buf_init(&text, &pn_alloc_system);
+    pn_status s = put_meta(&text, hash, NULL);
+    *meta_len = text.len;
+    if (s == PN_OK) s = pn_buf_append(&text, key.ptr, key.len);
+    if (s == PN_OK) s = pn_blob_take(&text, out);
+    pn_buf_clear(&text);
+    return s;
+}
+
+static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell_bin *bin)
+{
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes k;
-    bool ok = s == PN_OK && pn_py_key(key, &scratch, &k);
-    if (ok) *cell = pn_coll_get(*coll, k);
+    pn_bytes id;
+    pn_blob *blob = NULL;
+    size_t len;
+    pn_status s = pn_py_key(key, &scratch, &id) ? hash_entry(hash, id, &len, &blob) : PN_ERR_CALLBACK;
+    if (s == PN_OK) s = put_text(coll, (pn_bytes){pn_blob_view(blob).ptr + len, id.len}, blob, 0, len, PN_TAG_NONE, bin);
+    pn_blob_unref(blob);
     pn_buf_clear(&scratch);
-    if (!ok && !PyErr_Occurred()) pn_py_raise(s, NULL, NULL);
-    return ok && (*cell == NULL || pn_py_settle(*cell));
+    return s;
 }
 
-static bool is_container(PyObject *v) { return PyDict_Check(v) || PyList_Check(v); }
-
-static bool holds_container(PyObject *dict)
+PyObject *pn_py_doc_set_hash(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key, PyObject *hash)
 {
-    PyObject *key, *value;
-    Py_ssize_t pos = 0;
-    while (PyDict_Next(dict, &pos, &key, &value))
-        if (is_container(value)) return true;
-    return false;
-}
-
-/* Whether a RelatedNodeInfo's dict (or a list of them) has something nested in its metadata. */
-static bool relation_shares(PyObject *info)
-{
-    if (PyList_Check(info)) {
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(info); i++)
-            if (relation_shares(PyList_GET_ITEM(info, i))) return true;
-        return false;
-    }
-    PyObject *metadata = PyDict_Check(info) ? PyDict_GetItemString(info, "metadata") : NULL;
-    return metadata != NULL && PyDict_Check(metadata) && holds_container(metadata);
-}
-
-static bool field_shares(PyObject *name, PyObject *value)
-{
-    static const char *const copied[] = {"excluded_embed_metadata_keys", "excluded_llm_metadata_keys", "embedding",
-                                         "text_embedding", "text_resource", "image_resource", "audio_resource",
-                                         "video_resource"};
-    if (!is_container(value)) return false;
-    if (!PyUnicode_Check(name)) return true;
-    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
-        if (PyUnicode_CompareWithASCIIString(name, copied[i]) == 0) return false;
-    if (!PyDict_Check(value)) return true;
-    if (PyUnicode_CompareWithASCIIString(name, "metadata") == 0) return holds_container(value);
-    if (PyUnicode_CompareWithASCIIString(name, "relationships") != 0) return true;
-    PyObject *key, *info;
-    Py_ssize_t pos = 0;
-    while (PyDict_Next(value, &pos, &key, &info))
-        if (relation_shares(info)) return true;
-    return false;
-}
-
-/* A node built from this entry would share a part of it with the store: validation
- * copies the containers it knows but keeps what is nested in metadata. */
-bool pn_py_node_shares(PyObject *entry_dict)
-{
-    PyObject *data = PyDict_Check(entry_dict) ? PyDict_GetItemString(entry_dict, "__data__") : NULL;
-    if (data == NULL || !PyDict_Check(data)) return true;
-    PyObject *key, *value;
-    Py_ssize_t pos = 0;
-    while (PyDict_Next(data, &pos, &key, &value))
-        if (field_shares(key, value)) return true;
-    return false;
-}
-
-static bool struct_shares(PyObject *entry_dict)
-{
-    PyObject *data = PyDict_Check(entry_dict) ? PyDict_GetItemString(entry_dict, "__data__") : NULL;
-    return data == NULL || is_container(data);
-}
-
-static PyObject *copy_of(PyObject *live)
-{
-    return PyDict_CheckExact(live) ? PyDict_Copy(live) : PyObject_CallMethod(live, "copy", NULL);
-}
-
-/* What the cell holds, for reading: decoded without promoting where nobody could tell, else
- * the live value itself; *live says which. */
-static PyObject *read_cell(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *), bool *live)
-{
-    *live = false;
-    if (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_STRUCT) {
-        PyObject *value = pn_py_cell_value(cell);
-        if (value == NULL || (PyDict_Check(value) && !shares(value))) return value;
-        Py_DECREF(value);
-    }
-    *live = true;
-    return Py_XNewRef(pn_py_promote(coll, cell));
-}
-
-/* What kv.get would give. */
-static PyObject *internal_value(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *))
-{
-    bool live;
-    int gc = pn_gc_pause();
-    PyObject *value = read_cell(coll, cell, shares, &live);
-    pn_gc_resume(gc);
-    if (value == NULL || !live) return value;
-    PyObject *copy = copy_of(value); /* runs the value's own code: the cell is not looked at again */
-    Py_DECREF(value);
-    return copy;
-}
-
-static PyObject *entry_get(PyObject *module, PyObject *args, const char *format, bool (*shares)(PyObject *))
-{
-    PyObject *table, *name, *key;
     pn_coll *coll;
     pn_cell *cell;
-    if (!PyArg_ParseTuple(args, format, &table, &name, &key)) return NULL;
-    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? internal_value(coll, cell, shares) : Py_NewRef(Py_None);
-}
-
-static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(module, args, "OOO:doc_get", pn_py_node_shares); }
-
-/* ---- nodes ---- */
-
-/* A node straight from its text. NULL without an exception: not this way. */
-static PyObject *fast_node(pn_module_state *state, const pn_cell *cell)
-{
-    PyObject *node = NULL;
-    pn_status s = pn_node_decode_cell(state->node_readers, cell, &node);
-    return s == PN_OK ? node : NULL;
-}
-
-static PyObject *doc_node(PyObject *module, PyObject *args)
-{
-    PyObject *table, *name, *key;
-    pn_coll *coll;
-    pn_cell *cell;
-    if (!PyArg_ParseTuple(args, "OOO:doc_node", &table, &name, &key)) return NULL;
-    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    if (cell == NULL) Py_RETURN_NONE;
-    pn_module_state *state = pn_state_of(module);
-    pn_node_readers_recheck(state->node_readers);
-    PyObject *node = fast_node(state, cell);
-    return node != NULL || PyErr_Occurred() ? node : Py_NewRef(Py_NotImplemented);
-}
-
-typedef struct {
-    PyObject *module, *table, *name, *get;
-    int gc;
-} node_batch;
-
-/* get(id), which is Python code: anything may have changed afterwards. */
-static PyObject *general_node(node_batch *b, PyObject *id)
-{
-    pn_gc_resume(b->gc);
-    PyObject *node = PyObject_CallOneArg(b->get, id);
-    b->gc = pn_gc_pause();
-    pn_node_readers_recheck(pn_state_of(b->module)->node_readers);
-    return node;
-}
-
-/* The node of an id that is there; NULL without an exception for any other id. */
-static PyObject *batch_node(node_batch *b, PyObject *id)
-{
-    pn_coll *coll;
-    pn_cell *cell = NULL;
-    if (!find_cell(b->module, b->table, b->name, id, &coll, &cell) || cell == NULL) return NULL;
-    PyObject *node = fast_node(pn_state_of(b->module), cell);
-    return node != NULL || PyErr_Occurred() ? node : general_node(b, id);
-}
-
-static PyObject *batch_nodes(node_batch *b, PyObject *ids)
-{
-    PyObject *list = PyList_New(0);
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
-        PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, i));
-        PyObject *node = batch_node(b, id);
-        if (node == NULL || PyList_Append(list, node) < 0) Py_CLEAR(list);
-        Py_XDECREF(node);
-        Py_DECREF(id);
-    }
-    return list;
-}
-
-static PyObject *doc_nodes(PyObject *module, PyObject *args)
-{
-    node_batch b = {.module = module};
-    PyObject *ids;
-    if (!PyArg_ParseTuple(args, "OOO!O:doc_nodes", &b.table, &b.name, &PyList_Type, &ids, &b.get)) return NULL;
-    pn_node_readers_recheck(pn_state_of(module)->node_readers);
-    b.gc = pn_gc_pause();
-    PyObject *list = batch_nodes(&b, ids);
-    pn_gc_resume(b.gc);
-    return list != NULL || PyErr_Occurred() ? list : Py_NewRef(Py_NotImplemented);
-}
-
-static PyObject *struct_get(PyObject *module, PyObject *args)
-{
-    return entry_get(module, args, "OOO:struct_get", struct_shares);
-}
-
-/* A member of a metadata entry: a new reference, NULL without an exception when the cell
- * is not plain text. */
-static PyObject *meta_member(const pn_cell *cell, const char *name)
-{
-    if (cell->kind != PN_CELL_JSON) return NULL;
-    pn_json_span value;
-    pn_status s = pn_doc_member(pn_cell_span(cell), (pn_bytes){(const uint8_t *)name, strlen(name)}, &value);
-    if (s == PN_ERR_NOT_FOUND) return Py_NewRef(Py_None);
-    if (s != PN_OK || value.type == PN_JSON_OBJECT || value.type == PN_JSON_ARRAY) return NULL;
-    return pn_py_decode((pn_bytes){value.ptr, value.len});
-}
-
-static PyObject *doc_meta(PyObject *module, PyObject *args)
-{
-    PyObject *table, *coll_name, *key;
-    const char *member;
-    pn_coll *coll;
-    pn_cell *cell;
-    if (!PyArg_ParseTuple(args, "OOOs:doc_meta", &table, &coll_name, &key, &member)) return NULL;
-    if (find_cell(module, table, coll_name, key, &coll, &cell)) {
-        PyObject *value = cell ? meta_member(cell, member) : Py_NewRef(Py_None);
-        if (value != NULL) return value;
-    }
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    if (!PyUnicode_CheckExact(hash)) Py_RETURN_NOTIMPLEMENTED;
+    if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    pn_cell_bin bin;
+    pn_cell_bin_init(&bin, &pn_alloc_system);
+    pn_status s = put_hash(coll, key, hash, &bin);
+    pn_cell_bin_empty(&bin, &pn_py_host);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
+    return s == PN_OK ? Py_NewRef(Py_None) : pn_py_raise(s, NULL, NULL);
 }
 
 static PyObject *doc_set_hash(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key, *hash;
     if (!PyArg_ParseTuple(args, "OOOO:doc_set_hash", &table, &name, &key, &hash)) return NULL;
-    pn_coll *coll;
-    pn_cell *cell;
-    if (!PyUnicode_CheckExact(hash)) Py_RETURN_FALSE;
-    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
-    pn_buf out, scratch;
-    pn_buf_init(&out, &pn_alloc_system);
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_cell_bin bin;
-    pn_cell_bin_init(&bin, &pn_alloc_system);
-    pn_blob *blob = NULL;
-    pn_bytes id = {NULL, 0};
-    size_t meta_len = 0;
-    pn_status s = put_meta(&out, hash, NULL);
-    if (s == PN_OK) s = pn_py_key(key, &scratch, &id) ? PN_OK : PN_ERR_CALLBACK;
-    if (s == PN_OK) {
-        meta_len = out.len;
-        s = pn_buf_append(&out, id.ptr, id.len);
-    }
-    if (s == PN_OK) s = pn_blob_take(&out, &blob);
-    if (s == PN_OK)
-        s = put_text(coll, (pn_bytes){pn_blob_view(blob).ptr + meta_len, id.len}, blob, 0, meta_len, PN_TAG_NONE, &bin);
-    pn_blob_unref(blob);
-    pn_buf_clear(&out);
-    pn_buf_clear(&scratch);
-    pn_cell_bin_empty(&bin, &pn_py_host);
-    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_FALSE;
-    return s == PN_OK ? Py_NewRef(Py_True) : pn_py_raise(s, NULL, NULL);
-}
-
-/* doc_hash of a metadata cell; NULL without an exception: not of a known kind. */
-static PyObject *cell_hash(pn_cell *cell)
-{
-    if (!pn_py_settle(cell)) return NULL;
-    if (cell->kind != PN_CELL_LIVE) return meta_member(cell, "doc_hash");
-    PyObject *live = cell->live;
-    if (!PyDict_CheckExact(live)) return NULL;
-    PyObject *hash = PyDict_GetItemString(live, "doc_hash");
-    return Py_NewRef(hash ? hash : Py_None);
-}
-
-static PyObject *all_hashes(const pn_coll *coll)
-{
-    PyObject *dict = PyDict_New();
-    size_t pos = 0;
-    pn_bytes key;
-    void *cell;
-    while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *hash = cell_hash(cell);
-        if (hash == NULL || (hash != Py_None && !PyUnicode_CheckExact(hash))) {
-            Py_XDECREF(hash);
-            Py_DECREF(dict);
-            return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-        }
-        if (hash != Py_None && PyUnicode_GET_LENGTH(hash) > 0) {
-            PyObject *id = pn_py_str(key);
-            if (id == NULL || PyDict_SetItem(dict, hash, id) < 0) Py_CLEAR(dict);
-            Py_XDECREF(id);
-        }
-        Py_DECREF(hash);
-    }
-    return dict;
-}
-
-static PyObject *doc_hashes(PyObject *module, PyObject *args)
-{
-    PyObject *table, *name;
-    if (!PyArg_ParseTuple(args, "OO:doc_hashes", &table, &name)) return NULL;
-    pn_kv *kv = pn_py_kv(pn_state_of(module), table);
-    if (kv == NULL || !PyUnicode_CheckExact(name)) Py_RETURN_NOTIMPLEMENTED;
-    pn_coll *coll;
-    pn_status s = collection(kv, name, &coll);
-    if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
-    int gc = pn_gc_pause();
-    PyObject *dict = all_hashes(coll);
-    pn_gc_resume(gc);
-    return dict;
-}
-
-/* (node ids, the stored metadata dict itself); r is the cell's */
-static PyObject *info_pair(pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
-{
-    int gc = pn_gc_pause();
-    pn_coll_goes_live(coll, cell);
-    PyObject *metadata = pn_py_promote(NULL, &r->metadata);
-    Py_XINCREF(metadata);
-    PyObject *ids = metadata ? pn_py_key_list(&r->ids) : NULL;
-    PyObject *pair = ids ? PyTuple_Pack(2, ids, metadata) : NULL;
-    Py_XDECREF(ids);
-    Py_XDECREF(metadata);
-    pn_gc_resume(gc);
-    return pair;
-}
-
-static PyObject *doc_ref_info(PyObject *module, PyObject *args)
-{
-    PyObject *table, *name, *key;
-    if (!PyArg_ParseTuple(args, "OOO:doc_ref_info", &table, &name, &key)) return NULL;
-    pn_coll *coll;
-    pn_cell *cell;
-    if (!find_cell(module, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes id;
-    pn_refdoc *info = NULL;
-    pn_status s = pn_py_key(key, &scratch, &id) ? pn_doc_refdoc(coll, id, &pn_alloc_system, &info) : PN_ERR_CALLBACK;
-    pn_buf_clear(&scratch);
-    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
-    if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
-    return info ? info_pair(coll, cell, info) : Py_NewRef(Py_None);
+    return pn_py_doc_set_hash(pn_state_of(module), table, name, key, hash);
 }
 
 static PyMethodDef functions[] = {
     {"doc_add", doc_add, METH_VARARGS,
      "doc_add(table, nodes, metadata, refs, docs, allow_update, store_text) -> bool: False: take the peer's way."},
     {"doc_delete", doc_delete, METH_VARARGS, "doc_delete(table, nodes, metadata, refs, id) -> bool | NotImplemented"},
-    {"doc_get", doc_get, METH_VARARGS, "doc_get(table, nodes, id) -> dict | None | NotImplemented"},
-    {"doc_node", doc_node, METH_VARARGS, "doc_node(table, nodes, id) -> node | None | NotImplemented"},
-    {"doc_nodes", doc_nodes, METH_VARARGS,
-     "doc_nodes(table, nodes, ids, get) -> list | NotImplemented: get(id) is asked for what has no fast way."},
-    {"struct_get", struct_get, METH_VARARGS, "struct_get(table, collection, id) -> dict | None | NotImplemented"},
-    {"doc_meta", doc_meta, METH_VARARGS, "doc_meta(table, metadata, id, member) -> value | None | NotImplemented"},
     {"doc_set_hash", doc_set_hash, METH_VARARGS, "doc_set_hash(table, metadata, id, hash) -> bool"},
-    {"doc_hashes", doc_hashes, METH_VARARGS, "doc_hashes(table, metadata) -> {hash: id} | NotImplemented"},
-    {"doc_ref_info", doc_ref_info, METH_VARARGS,
-     "doc_ref_info(table, refs, id) -> (node ids, metadata) | None | NotImplemented"},
     {NULL, NULL, 0, NULL},
 };
 

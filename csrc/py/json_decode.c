@@ -184,7 +184,7 @@ PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
 {
     if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return decode_str(s, &d->scratch);
     size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] + s->len) % PN_KEY_CACHE;
-    PyObject *hit = d->keys->slots[slot].str;
+    PyObject *hit = d->keys->used >> slot & 1 ? d->keys->slots[slot].str : NULL;
     if (hit != NULL && d->keys->slots[slot].len == s->len && memcmp(d->keys->slots[slot].text, s->ptr, s->len) == 0)
         return Py_NewRef(hit);
     PyObject *key = ascii_str(s->ptr, s->len);
@@ -192,6 +192,7 @@ PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
     PyUnicode_InternInPlace(&key);
     Py_XDECREF(hit);
     d->keys->slots[slot].str = Py_NewRef(key);
+    d->keys->used |= UINT64_C(1) << slot;
     d->keys->slots[slot].len = (uint8_t)s->len;
     memcpy(d->keys->slots[slot].text, s->ptr, s->len);
     return key;
@@ -199,7 +200,10 @@ PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
 
 void pn_key_cache_clear(pn_key_cache *cache)
 {
-    for (size_t i = 0; i < PN_KEY_CACHE; i++) Py_CLEAR(cache->slots[i].str);
+    uint64_t used = cache->used;
+    cache->used = 0;
+    for (size_t i = 0; used != 0; i++, used >>= 1)
+        if (used & 1) Py_DECREF(cache->slots[i].str);
 }
 
 void pn_py_decoder_init(decoder *d, pn_bytes text, pn_key_cache *keys)
@@ -308,7 +312,7 @@ PyObject *pn_py_decode_value(decoder *d)
 PyObject *pn_py_decode(pn_bytes json)
 {
     pn_key_cache keys;
-    memset(&keys, 0, sizeof keys);
+    keys.used = 0;
     decoder d;
     pn_py_decoder_init(&d, json, &keys);
     int gc = pn_gc_pause();

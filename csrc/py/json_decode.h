@@ -13,9 +13,10 @@
 
 enum { PN_KEY_CACHE = 64, PN_KEY_MAX = 32 };
 
-/* Interned strings of keys that are short and plain, by a hash of their text. All zero
- * is an empty one. */
+/* Interned strings of keys that are short and plain, by a hash of their text. used == 0 is
+ * an empty one, whatever else is in it. */
 typedef struct pn_key_cache {
+    uint64_t used; /* bit i: slot i */
     struct {
         PyObject *str;
         uint8_t len;

@@ -17,16 +17,21 @@
 
 #include "store/refdoc.h"
 
+enum { LAST = 4 };
+
 typedef struct {
     PyObject_HEAD
     pn_kv *kv;       /* the store of a native table */
     PyObject *plain; /* the dict of dicts, once surrendered */
     PyObject *young; /* {name: {key: value}} of a young one; NULL also while empty */
-    /* The collection that was last asked for: callers use the same few name objects again
-     * and again. last_map of a young table, else last, which is good while kv holds the same
-     * collections (its version says so). Both borrowed. */
-    PyObject *last_name, *last_map;
-    pn_coll *last;
+    /* The collections that were last asked for: callers use the same few name objects again
+     * and again. Dicts of a young table, else pn_colls, which are good while kv holds the
+     * same ones (its version says so). Borrowed; the names are held. */
+    struct {
+        PyObject *name;
+        void *found;
+    } last[LAST];
+    unsigned next_last; /* the one to be replaced next */
     uint64_t last_version;
     PyObject *default_name; /* "data", once used */
     /* What get_all handed out a copy of, the last time: see all_of. */
@@ -84,9 +89,24 @@ static PyObject *plain_store(pn_kv *kv, value_of get)
 
 static void forget_last(kv_object *self)
 {
-    self->last = NULL;
-    self->last_map = NULL;
-    Py_CLEAR(self->last_name); /* an exact str: releasing one runs no code */
+    for (int i = 0; i < LAST; i++) {
+        self->last[i].found = NULL;
+        Py_CLEAR(self->last[i].name); /* an exact str: releasing one runs no code */
+    }
+}
+
+static void *recall(const kv_object *self, const PyObject *name)
+{
+    for (int i = 0; i < LAST; i++)
+        if (self->last[i].name == name) return self->last[i].found;
+    return NULL;
+}
+
+static void remember(kv_object *self, PyObject *name, void *found)
+{
+    unsigned i = self->next_last++ % LAST;
+    Py_XSETREF(self->last[i].name, Py_NewRef(name));
+    self->last[i].found = found;
 }
 
 /* May run code: a value that was removed may have been held here alone. */
@@ -227,18 +247,25 @@ static PyObject *plain_mapping(kv_object *self, PyObject *collection)
 static pn_coll *native_collection(kv_object *self, PyObject *collection)
 {
     if (ready(self) < 0 || self->kv == NULL) return NULL;
-    if (collection == self->last_name && self->last_version == self->kv->colls.version) return self->last;
+    if (self->last_version != self->kv->colls.version) forget_last(self);
+    pn_coll *coll = recall(self, collection);
+    if (coll != NULL) return coll;
     if (!PyUnicode_CheckExact(collection)) {
         surrender(self);
         return NULL;
     }
-    pn_coll *coll = NULL;
     pn_status s = named_collection(self->kv, collection, &coll);
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL), NULL;
-    Py_XSETREF(self->last_name, Py_NewRef(collection));
-    self->last = coll;
+    if (self->last_version != self->kv->colls.version) forget_last(self);
     self->last_version = self->kv->colls.version;
+    remember(self, collection, coll);
     return coll;
+}
+
+pn_coll *pn_py_coll(pn_module_state *state, PyObject *table, PyObject *name)
+{
+    pn_kv *kv = pn_py_kv(state, table);
+    return kv != NULL && PyUnicode_CheckExact(name) ? native_collection((kv_object *)table, name) : NULL;
 }
 
 /* The dict of that name in an outer dict, made when missing; borrowed. */
@@ -256,15 +283,16 @@ static PyObject *inner_dict(PyObject *outer, PyObject *name)
 static PyObject *young_map(kv_object *self, PyObject *collection, PyObject *key)
 {
     if (key != NULL && !PyUnicode_CheckExact(key)) return NULL;
-    if (self->last_map != NULL && collection == self->last_name) return Py_NewRef(self->last_map);
-    if (self->kv != NULL || self->plain != NULL || !PyUnicode_CheckExact(collection)) return NULL;
+    if (self->kv != NULL || self->plain != NULL) return NULL;
+    PyObject *known = recall(self, collection);
+    if (known != NULL) return Py_NewRef(known);
+    if (!PyUnicode_CheckExact(collection)) return NULL;
     int gc = pn_gc_pause(); /* a finalizer could use the table */
     if (self->young == NULL) self->young = PyDict_New();
     PyObject *map = self->young ? inner_dict(self->young, collection) : NULL;
     pn_gc_resume(gc);
     if (map == NULL) return NULL;
-    Py_XSETREF(self->last_name, Py_NewRef(collection));
-    self->last_map = map;
+    remember(self, collection, map);
     return Py_NewRef(map);
 }
 
@@ -879,13 +907,13 @@ static void kv_dealloc(PyObject *op)
 
 static PyMethodDef kv_methods[] = {
     {"put", FAST(kv_put), METH_FASTCALL | METH_KEYWORDS,
-     "put(key, val, collection='data')\n\nStores val.copy() under key; an overwrite keeps the key's place."},
+     "put($self, key, val, collection='data')\n--\n\nStores val.copy() under key; an overwrite keeps the key's place."},
     {"get", FAST(kv_get), METH_FASTCALL | METH_KEYWORDS,
-     "get(key, collection='data') -> dict | None\n\nA copy of the top level of the stored value; None if absent."},
+     "get($self, key, collection='data')\n--\n\nA copy of the top level of the stored value; None if absent."},
     {"get_all", FAST(kv_get_all), METH_FASTCALL | METH_KEYWORDS,
-     "get_all(collection='data') -> dict\n\nA new dict of the stored values themselves, in insertion order."},
+     "get_all($self, collection='data')\n--\n\nA new dict of the stored values themselves, in insertion order."},
     {"delete", FAST(kv_delete), METH_FASTCALL | METH_KEYWORDS,
-     "delete(key, collection='data') -> bool\n\nRemoves; returns whether it was there."},
+     "delete($self, key, collection='data')\n--\n\nRemoves; returns whether it was there."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},
     {"_dump", kv_dump, METH_NOARGS, "The contents as a dict of dicts, for pickling; the table stays as it is."},

@@ -22,6 +22,11 @@ static inline bool pn_py_settle(pn_cell *cell) { return cell->kind != PN_CELL_PA
  * run, at the end. */
 void pn_py_kv_replace(PyObject *table, pn_kv *kv);
 
+/* The collection of that name in the store behind a KVTable, made when missing; NULL with or
+ * without an exception: without, the table is none or surrendered, or the name no exact
+ * str. Quick for name objects that come again. Good until Python code runs. */
+pn_coll *pn_py_coll(pn_module_state *state, PyObject *table, PyObject *name);
+
 /* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
  * exception set. `cell` must not be EMPTY. The collection that it lies in is told (NULL: it
  * lies in none, as a ref_doc_info's metadata; the caller tells of the info). */

@@ -48,14 +48,16 @@ static PyObject *decode_mpack(const pn_cell *cell)
 PyObject *pn_py_key_list(const pn_omap *map)
 {
     int gc = pn_gc_pause();
-    PyObject *list = PyList_New(0);
+    PyObject *list = PyList_New((Py_ssize_t)pn_omap_len(map));
     size_t pos = 0;
     pn_bytes key;
     void *unused;
-    while (list != NULL && pn_omap_next(map, &pos, &key, &unused)) {
+    for (Py_ssize_t i = 0; list != NULL && pn_omap_next(map, &pos, &key, &unused); i++) {
         PyObject *s = pn_py_str(key);
-        if (s == NULL || PyList_Append(list, s) < 0) Py_CLEAR(list);
-        Py_XDECREF(s);
+        if (s == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, s);
     }
     pn_gc_resume(gc);
     return list;

@@ -38,7 +38,7 @@ static int module_exec(PyObject *module)
         pn_py_add_text,        pn_py_add_json, pn_py_add_kv,       pn_py_add_nodes,
         pn_py_add_node_decode, pn_py_add_docs, pn_py_add_snapshot, pn_py_add_structs,
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
-        pn_py_add_pool,
+        pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
         pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -65,7 +65,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->node_plans);
     Py_VISIT(state->node_types);
     Py_VISIT(state->node_names);
-    return pn_node_readers_traverse(state->node_readers, visit, arg);
+    Py_VISIT(state->doc_methods);
+    int stop = pn_doc_classes_traverse(state->doc_classes, visit, arg);
+    return stop ? stop : pn_node_readers_traverse(state->node_readers, visit, arg);
 }
 
 static int module_clear(PyObject *module)
@@ -90,6 +92,10 @@ static int module_clear(PyObject *module)
     pn_node_readers *readers = state->node_readers;
     state->node_readers = NULL;
     pn_node_readers_free(readers);
+    pn_doc_classes *classes = state->doc_classes;
+    state->doc_classes = NULL;
+    pn_doc_classes_free(classes);
+    Py_CLEAR(state->doc_methods);
     return 0;
 }
 

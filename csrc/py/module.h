@@ -13,6 +13,7 @@
 #include "base/blob.h"
 
 typedef struct pn_node_readers pn_node_readers; /* node_decode.h */
+typedef struct pn_doc_classes pn_doc_classes;   /* doc_type.c */
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
@@ -33,6 +34,8 @@ typedef struct pn_module_state {
     PyObject *node_types;  /* the peer's helper classes, see node_encode.h */
     PyObject *node_names;  /* interned names, see node_encode.h */
     pn_node_readers *node_readers;
+    PyTypeObject *doc_methods;   /* DocMethods */
+    pn_doc_classes *doc_classes; /* what it was told of, or NULL */
 } pn_module_state;
 
 extern struct PyModuleDef pn_module_def;
@@ -54,7 +57,11 @@ int pn_py_add_json(PyObject *module);     /* json_decode.c: encode and decode, f
 int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
 int pn_py_add_nodes(PyObject *module);    /* node_encode.c: node objects to text */
 int pn_py_add_node_decode(PyObject *module); /* node_decode.c: text to node objects */
-int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations */
+int pn_py_add_docs(PyObject *module);     /* doc_py.c: document store operations that change */
+int pn_py_add_doc_reads(PyObject *module); /* doc_read.c: those that read */
+int pn_py_add_doc_methods(PyObject *module); /* doc_type.c: DocMethods */
+void pn_doc_classes_free(pn_doc_classes *classes);
+int pn_doc_classes_traverse(pn_doc_classes *classes, visitproc visit, void *arg);
 int pn_py_add_snapshot(PyObject *module); /* snapshot_type.c: Snapshot */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
 int pn_py_add_pool(PyObject *module);     /* pool_py.c: threads, the kernel */

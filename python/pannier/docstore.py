@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABCMeta
 from collections.abc import Iterator
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -22,6 +23,7 @@ from llama_index.core.utils import concat_dirs
 
 from pannier import _core, _files, _pack
 from pannier._nodeplan import ensure_plans
+from pannier._nodereader import peer_classes, watch
 from pannier._views import LiveMapping, checked_iter
 from pannier.kvstore import SimpleKVStore
 
@@ -101,7 +103,9 @@ class _DocumentStoreMethods:
     """The methods that differ from the peer's: fast ways on a native key-value store.
 
     They apply when the store's class and its key-value store's are exactly pannier's;
-    a subclass may have overridden something, so it gets the peer's own methods.
+    a subclass may have overridden something, so it gets the peer's own methods. The
+    ways of reading, of deleting and of hashes are C methods (``_core.DocMethods``), which
+    come first and leave to these, or to the peer's, what they do not do.
     """
 
     _kvstore: Any
@@ -165,19 +169,11 @@ class _DocumentStoreMethods:
             await super().async_add_documents(docs, allow_update, batch_size, store_text)  # type: ignore[misc]
 
     def get_document(self, doc_id: str, raise_error: bool = True) -> Optional[BaseNode]:
-        """The node with that id.
-
-        Raises:
-            ValueError: "doc_id X not found." unless ``raise_error`` is False (then None).
-        """
+        # what the C method leaves: a node that is built the peer's way, from its entry
         if self._fast():
-            found = _core.doc_node(self._kvstore, self._node_collection, doc_id)
-            if found is NotImplemented:
-                entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
-                if entry is not None and entry is not NotImplemented:
-                    return _json_to_doc(entry)
-            elif found is not None or not raise_error:
-                return found
+            entry = _core.doc_get(self._kvstore, self._node_collection, doc_id)
+            if entry is not None and entry is not NotImplemented:
+                return _json_to_doc(entry)
         return super().get_document(doc_id, raise_error)  # type: ignore[misc]
 
     async def aget_document(self, doc_id: str, raise_error: bool = True) -> Optional[BaseNode]:
@@ -190,22 +186,7 @@ class _DocumentStoreMethods:
         """Whether these methods, which the peer calls from the one at hand, are still ours:
         neither replaced on this object nor on the class."""
         cls = type(self)
-        return all(
-            name not in self.__dict__ and getattr(cls, name) is getattr(_DocumentStoreMethods, name) for name in names
-        )
-
-    def get_node(self, node_id: str, raise_error: bool = True) -> Optional[BaseNode]:
-        """The node with that id.
-
-        Raises:
-            ValueError: "doc_id X not found." unless ``raise_error`` is False (then None);
-                what stands there is no node.
-        """
-        if self._fast() and self._reads_as_written("get_document"):
-            node = _core.doc_node(self._kvstore, self._node_collection, node_id)
-            if node is not None and node is not NotImplemented:
-                return node
-        return super().get_node(node_id, raise_error)  # type: ignore[misc]
+        return all(name not in self.__dict__ and getattr(cls, name) is _WRITTEN[cls, name] for name in names)
 
     async def aget_node(self, node_id: str, raise_error: bool = True) -> Optional[BaseNode]:
         """As :meth:`get_node`."""
@@ -213,32 +194,11 @@ class _DocumentStoreMethods:
             return self.get_node(node_id, raise_error)
         return await super().aget_node(node_id, raise_error)  # type: ignore[misc]
 
-    def get_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
-        """The nodes with those ids, in that order.
-
-        Raises:
-            ValueError: "doc_id X not found." unless ``raise_error`` is False: then there
-                are only those that exist.
-        """
-        if self._fast() and type(node_ids) is list and self._reads_as_written("get_node", "get_document"):
-            # What an absent id means depends on the release: the peer's own loop knows.
-            nodes = _core.doc_nodes(self._kvstore, self._node_collection, node_ids, self.get_node)
-            if nodes is not NotImplemented:
-                return nodes
-        return super().get_nodes(node_ids, raise_error)  # type: ignore[misc]
-
     async def aget_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
         """As :meth:`get_nodes`."""
         if self._fast() and self._reads_as_written("get_nodes", "aget_node", "aget_document"):
             return self.get_nodes(node_ids, raise_error)
         return await super().aget_nodes(node_ids, raise_error)  # type: ignore[misc]
-
-    def document_exists(self, doc_id: str) -> bool:
-        """Whether there is a node with that id."""
-        if self._fast() and type(doc_id) is str and self._kvstore._plain() is None:
-            self._kvstore._create(self._node_collection)
-            return self._kvstore._has(self._node_collection, doc_id)
-        return super().document_exists(doc_id)  # type: ignore[misc]
 
     async def adocument_exists(self, doc_id: str) -> bool:
         """As :meth:`document_exists`."""
@@ -256,37 +216,11 @@ class _DocumentStoreMethods:
             info.node_ids = list(info.node_ids)
         return info
 
-    def get_ref_doc_info(self, ref_doc_id: str) -> Optional[RefDocInfo]:
-        """The ids of the nodes that came from a source document, and its metadata.
-
-        Returns:
-            RefDocInfo | None: ``node_ids`` is a copy (the peer's is the stored list).
-        """
-        if self._fast():
-            info = _core.doc_ref_info(self._kvstore, self._ref_doc_collection, ref_doc_id)
-            if info is not NotImplemented:
-                return None if info is None else RefDocInfo(node_ids=info[0], metadata=info[1])
-        return super().get_ref_doc_info(ref_doc_id)  # type: ignore[misc]
-
     async def aget_ref_doc_info(self, ref_doc_id: str) -> Optional[RefDocInfo]:
         """As :meth:`get_ref_doc_info`."""
         if self._fast():
             return self.get_ref_doc_info(ref_doc_id)
         return await super().aget_ref_doc_info(ref_doc_id)  # type: ignore[misc]
-
-    def get_all_ref_doc_info(self) -> Optional[Dict[str, RefDocInfo]]:
-        """``{ref_doc_id: RefDocInfo}`` of all source documents."""
-        if self._fast() and self._kvstore._plain() is None:
-            self._kvstore._create(self._ref_doc_collection)
-            infos = {}
-            for key in self._kvstore._keys(self._ref_doc_collection):
-                pair = _core.doc_ref_info(self._kvstore, self._ref_doc_collection, key)
-                if pair is NotImplemented or pair is None:
-                    break
-                infos[key] = RefDocInfo(node_ids=pair[0], metadata=pair[1])
-            else:
-                return infos
-        return super().get_all_ref_doc_info()  # type: ignore[misc]
 
     async def aget_all_ref_doc_info(self) -> Optional[Dict[str, RefDocInfo]]:
         """As :meth:`get_all_ref_doc_info`."""
@@ -295,21 +229,6 @@ class _DocumentStoreMethods:
         return await super().aget_all_ref_doc_info()  # type: ignore[misc]
 
     # ---- deleting ----
-
-    def delete_document(self, doc_id: str, raise_error: bool = True) -> None:
-        """Deletes a node; its source's info goes with the last of its nodes.
-
-        Raises:
-            ValueError: "doc_id X not found." unless ``raise_error`` is False.
-        """
-        if self._fast():
-            names = (self._node_collection, self._metadata_collection, self._ref_doc_collection)
-            existed = _core.doc_delete(self._kvstore, *names, doc_id)
-            if existed is not NotImplemented:
-                if not existed and raise_error:
-                    raise ValueError(f"doc_id {doc_id} not found.")
-                return
-        super().delete_document(doc_id, raise_error)  # type: ignore[misc]
 
     async def _aremove_from_ref_doc_node(self, doc_id: str) -> None:
         # The peer looks the info up under the node's id instead of its source's, so it
@@ -343,25 +262,12 @@ class _DocumentStoreMethods:
 
     # ---- hashes ----
 
-    def set_document_hash(self, doc_id: str, doc_hash: str) -> None:
-        """Stores the hash of a document (replacing its metadata entry, as the peer does)."""
-        if not (self._fast() and _core.doc_set_hash(self._kvstore, self._metadata_collection, doc_id, doc_hash)):
-            super().set_document_hash(doc_id, doc_hash)  # type: ignore[misc]
-
     async def aset_document_hash(self, doc_id: str, doc_hash: str) -> None:
         """As :meth:`set_document_hash`."""
         if self._fast():
             self.set_document_hash(doc_id, doc_hash)
         else:
             await super().aset_document_hash(doc_id, doc_hash)  # type: ignore[misc]
-
-    def get_document_hash(self, doc_id: str) -> Optional[str]:
-        """The stored hash of a document, or None."""
-        if self._fast():
-            found = _core.doc_meta(self._kvstore, self._metadata_collection, doc_id, "doc_hash")
-            if found is not NotImplemented:
-                return found
-        return super().get_document_hash(doc_id)  # type: ignore[misc]
 
     async def aget_document_hash(self, doc_id: str) -> Optional[str]:
         """As :meth:`get_document_hash`."""
@@ -376,14 +282,6 @@ class _DocumentStoreMethods:
                 return found
         return super()._get_ref_doc_id(doc_id)  # type: ignore[misc]
 
-    def get_all_document_hashes(self) -> Dict[str, str]:
-        """``{hash: document id}``; of several documents with one hash, the last."""
-        if self._fast():
-            hashes = _core.doc_hashes(self._kvstore, self._metadata_collection)
-            if hashes is not NotImplemented:
-                return hashes
-        return super().get_all_document_hashes()  # type: ignore[misc]
-
     async def aget_all_document_hashes(self) -> Dict[str, str]:
         """As :meth:`get_all_document_hashes`."""
         if self._fast():
@@ -391,7 +289,7 @@ class _DocumentStoreMethods:
         return await super().aget_all_document_hashes()  # type: ignore[misc]
 
 
-class KVDocumentStore(_DocumentStoreMethods, PeerKVDocumentStore):
+class KVDocumentStore(_core.DocMethods, _DocumentStoreMethods, PeerKVDocumentStore):
     """Document store over any key-value store; fast on a native pannier one.
 
     A drop-in for ``llama_index.core.storage.docstore.keyval_docstore.KVDocumentStore``.
@@ -405,7 +303,7 @@ class KVDocumentStore(_DocumentStoreMethods, PeerKVDocumentStore):
     """
 
 
-class SimpleDocumentStore(_DocumentStoreMethods, PeerSimpleDocumentStore):
+class SimpleDocumentStore(_core.DocMethods, _DocumentStoreMethods, PeerSimpleDocumentStore):
     """In-memory document store, persisted as one JSON file.
 
     A drop-in for ``llama_index.core.storage.docstore.SimpleDocumentStore``.
@@ -477,6 +375,30 @@ class SimpleDocumentStore(_DocumentStoreMethods, PeerSimpleDocumentStore):
 # Once a process, here rather than at the first node: it takes some 25 ms.
 ensure_plans()
 
-_EXACT = frozenset({KVDocumentStore, SimpleDocumentStore})
+_CLASSES = (KVDocumentStore, SimpleDocumentStore)
+_EXACT = frozenset(_CLASSES)
+_C_METHODS = [name for name in vars(_core.DocMethods) if not name.startswith("_")]
+_WRITTEN = {(cls, name): getattr(cls, name) for cls in _CLASSES for name in (*_C_METHODS, "aget_node", "aget_document")}
+
+
+def _plain_info() -> Optional[type]:
+    """The class if ``RefDocInfo(node_ids, metadata)`` does nothing but set these two."""
+    if type(RefDocInfo) not in (type, ABCMeta) or RefDocInfo.__new__ is not object.__new__:
+        return None
+    if RefDocInfo.__setattr__ is not object.__setattr__ or "__init__" not in RefDocInfo.__dict__:
+        return None
+    made = RefDocInfo(node_ids=["n"], metadata={"m": 1})
+    return RefDocInfo if made.__dict__ == {"node_ids": ["n"], "metadata": {"m": 1}} else None
+
+
+_core.set_doc_classes(
+    _CLASSES,
+    SimpleKVStore,
+    _plain_info(),
+    (
+        *(tuple(watch([cls], _C_METHODS)) for cls in _CLASSES),
+        tuple(watch(peer_classes(RefDocInfo), ["__init__", "__new__", "__setattr__"])),
+    ),
+)
 
 __all__: List[str] = ["KVDocumentStore", "LazyDocs", "SimpleDocumentStore"]

@@ -116,8 +116,8 @@ def test_stores_are_never_falsy(peer, name):
 
 
 def parameters(function) -> list:
-    return [
-        (p.name, p.kind, p.default if isinstance(p.default, (str, int, bool, type(None))) else "...")
+    return [  # self: a C method's is positional
+        (p.name, p.name == "self" or p.kind, p.default if isinstance(p.default, (str, int, bool, type(None))) else "...")
         for p in inspect.signature(function).parameters.values()
     ]
 
