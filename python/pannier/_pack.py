@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST"
+MAGIC = b"\x89PNMAN\r\n"  # what it begins with
 SEGMENT = re.compile(r"seg-[0-9a-f]{16}-[0-9a-f]{16}\.pn")
 COLLECTIONS, VECTORS, TEXT = 1, 2, 3  # the kinds of stores
 PATIENCE = 10_000
@@ -231,9 +232,23 @@ def exists(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = N
     """Whether the directory has a manifest at all (it may be a retired one)."""
     root = root_of(str(directory), fs)
     if _files.unwrap_local(fs):
-        return os.path.lexists(os.path.join(root, MANIFEST))
+        return os.path.lexists(os.path.join(root, MANIFEST)) and not _is_somebody_s(root)
     fs.invalidate_cache(root)  # another process may have persisted since it was listed
     return bool(fs.exists(f"{root}/{MANIFEST}"))
+
+
+def _is_somebody_s(root: str) -> bool:
+    """Whether what is called MANIFEST in a directory has nothing to do with a pack: it does
+    not begin as one does, and no segment is there."""
+    try:
+        with open(os.path.join(root, MANIFEST), "rb", buffering=0) as f:
+            if f.read(len(MAGIC)) == MAGIC:
+                return False
+        return not any(SEGMENT.fullmatch(name) for name in os.listdir(root))
+    except IsADirectoryError:
+        return True
+    except OSError:
+        return False  # whoever reads it will say what is wrong
 
 
 def manifest(directory: _files.Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Optional[Dict[str, Any]]:

@@ -576,3 +576,23 @@ def test_a_directory_s_name_in_an_error(tmp_path: Path) -> None:
         other.persist(folder)
     assert str(folder) in str(caught.value)
     assert SimpleGraphStore.from_persist_dir(str(folder)).get("a")
+
+
+@pytest.mark.parametrize("what", ["text", "directory", "empty"])
+def test_a_manifest_of_somebody_else_s(what: str, folder: Path) -> None:
+    """MANIFEST is a common name; such a directory is LlamaIndex's as it ever was."""
+    folder.mkdir()
+    path = folder / "MANIFEST"
+    if what == "directory":
+        path.mkdir()
+    else:
+        path.write_text("include *.txt\n" if what == "text" else "")
+    context = build(2)
+    context.persist(folder)
+    context.docstore.persist(str(folder / "docstore.json"))
+    assert opened(folder).docstore.document_exists("node-1")
+    assert pannier.verify(folder) == [] and pannier.inspect(folder)["format"] == "json"
+    with pytest.raises((ValueError, OSError), match="MANIFEST"):
+        context.persist(folder, format="pack")
+    assert path.is_dir() or path.read_text() in ("include *.txt\n", "")
+    assert opened(folder).docstore.document_exists("node-1")
