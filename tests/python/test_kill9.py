@@ -21,6 +21,7 @@ def _script(name: str) -> Any:
 
 kill9 = _script("kill9")
 readers = _script("readers")
+powercut = _script("powercut")
 
 
 WAYS = [(worker, options) for worker in sorted(kill9.WORKERS) for options in ([], ["--in-place"])]
@@ -39,6 +40,16 @@ def test_readers_of_a_pack_see_whole_generations_while_it_is_written() -> None:
     outcome = readers.run(readers.parse(["--seconds", "2", "--readers", "4"]))
     assert outcome.failures == []
     assert outcome.opens >= 16 and outcome.persists > 1
+
+
+@pytest.mark.parametrize("worker", ["pack", "context"])
+def test_power_cuts_leave_one_whole_generation_and_lose_none_that_was_reported(worker: str) -> None:
+    why = powercut.missing()
+    if why:
+        pytest.skip(why)
+    outcome = powercut.run(powercut.parse(["--rounds", "4", "--worker", worker]))
+    assert outcome.failures == []
+    assert outcome.persists >= 4
 
 
 def test_a_torn_or_mixed_or_old_directory_would_be_noticed(tmp_path) -> None:
