@@ -98,16 +98,6 @@ static pn_status flush_chunk(adder *a)
     return PN_OK;
 }
 
-static pn_status collection(pn_kv *kv, PyObject *name, pn_coll **out)
-{
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes n;
-    pn_status s = pn_py_key(name, &scratch, &n) ? pn_kv_collection(kv, n, out) : PN_ERR_CALLBACK;
-    pn_buf_clear(&scratch);
-    return s;
-}
-
 /* Nodes of one class mostly follow one another. */
 static PyObject *plan_of(adder *a, PyObject *node)
 {
@@ -137,7 +127,7 @@ static pn_status plan_ref(adder *a, PyObject *ref_id, PyObject *node_metadata, P
         PN_TRY(s);
         pn_coll *refs;
         pn_refdoc *info;
-        PN_TRY(collection(a->kv, a->names[2], &refs));
+        PN_TRY(pn_py_named_collection(a->kv, a->names[2], &refs));
         PN_TRY(settled_refdoc(refs, pn_buf_view(&r->id), &a->bin, &info));
         if (info == NULL || pn_refdoc_metadata_is_empty(info)) {
             r->merged = PyDict_New();
@@ -198,7 +188,7 @@ static pn_status check_new(adder *a, PyObject *node)
     PyObject *id = pn_node_field(a->state, node, PN_NAME_ID);
     PN_FAIL_IF(plan_of(a, node) == NULL || id == NULL || !PyUnicode_CheckExact(id), PN_ERR_UNSUPPORTED);
     pn_coll *nodes;
-    PN_TRY(collection(a->kv, a->names[0], &nodes));
+    PN_TRY(pn_py_named_collection(a->kv, a->names[0], &nodes));
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
     pn_bytes key;
@@ -242,7 +232,7 @@ static pn_status plan_node(adder *a, PyObject *node)
     PyObject *ref_id = source ? pn_node_field(a->state, source, PN_NAME_NODE_ID) : NULL;
     PN_FAIL_IF(source != NULL && (ref_id == NULL || !PyUnicode_CheckExact(ref_id)), PN_ERR_UNSUPPORTED);
     pn_coll *refs;
-    if (source != NULL) PN_TRY(collection(a->kv, a->names[2], &refs)); /* the peer looks, and so creates it */
+    if (source != NULL) PN_TRY(pn_py_named_collection(a->kv, a->names[2], &refs)); /* the peer looks, and so creates it */
     bool linked = ref_id != NULL && PyUnicode_GET_LENGTH(ref_id) > 0;
     Py_INCREF(id);
     Py_XINCREF(ref_id);
@@ -347,13 +337,13 @@ static pn_status commit_nodes(adder *a)
 {
     pn_coll *nodes, *metadata;
     if (a->store_text) {
-        PN_TRY(collection(a->kv, a->names[0], &nodes));
+        PN_TRY(pn_py_named_collection(a->kv, a->names[0], &nodes));
         for (size_t i = 0; i < a->len; i++) {
             const entry *e = &a->entries[i];
             PN_TRY(put_text(nodes, entry_id(a, e), a->blobs[e->blob], e->node, e->node_len, PN_TAG_NODE, &a->bin));
         }
     }
-    PN_TRY(collection(a->kv, a->names[1], &metadata));
+    PN_TRY(pn_py_named_collection(a->kv, a->names[1], &metadata));
     for (size_t i = 0; i < a->len; i++) {
         const entry *e = &a->entries[i];
         PN_TRY(put_text(metadata, entry_id(a, e), a->blobs[e->blob], e->meta, e->meta_len, PN_TAG_NONE, &a->bin));
@@ -365,7 +355,7 @@ static pn_status commit(adder *a)
 {
     pn_coll *refs = NULL;
     if (a->ref_len > 0) {
-        PN_TRY(collection(a->kv, a->names[2], &refs));
+        PN_TRY(pn_py_named_collection(a->kv, a->names[2], &refs));
         PN_TRY(settle_refs(a, refs));
     }
     if (a->len > 0) PN_TRY(commit_nodes(a));

@@ -167,7 +167,7 @@ static pn_status put_cell(pn_coll *coll, PyObject *key, PyObject *value, pn_cell
     return s;
 }
 
-static pn_status named_collection(pn_kv *kv, PyObject *name, pn_coll **out)
+pn_status pn_py_named_collection(pn_kv *kv, PyObject *name, pn_coll **out)
 {
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
@@ -183,7 +183,7 @@ static pn_status grow_up(PyObject *young, pn_kv *kv)
     PyObject *name, *map, *key, *value;
     for (Py_ssize_t pos = 0; young != NULL && PyDict_Next(young, &pos, &name, &map);) {
         pn_coll *coll;
-        PN_TRY(named_collection(kv, name, &coll));
+        PN_TRY(pn_py_named_collection(kv, name, &coll));
         PN_TRY(pn_omap_reserve(&coll->cells, (size_t)PyDict_GET_SIZE(map)));
         for (Py_ssize_t at = 0; PyDict_Next(map, &at, &key, &value);) {
             pn_cell none;
@@ -254,7 +254,7 @@ static pn_coll *native_collection(kv_object *self, PyObject *collection)
         surrender(self);
         return NULL;
     }
-    pn_status s = named_collection(self->kv, collection, &coll);
+    pn_status s = pn_py_named_collection(self->kv, collection, &coll);
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL), NULL;
     if (self->last_version != self->kv->colls.version) forget_last(self);
     self->last_version = self->kv->colls.version;

@@ -22,6 +22,9 @@ static inline bool pn_py_settle(pn_cell *cell) { return cell->kind != PN_CELL_PA
  * run, at the end. */
 void pn_py_kv_replace(PyObject *table, pn_kv *kv);
 
+/* The collection of that name (an exact str), made when missing. CALLBACK: an exception is set. */
+pn_status pn_py_named_collection(pn_kv *kv, PyObject *name, pn_coll **out);
+
 /* The collection of that name in the store behind a KVTable, made when missing; NULL with or
  * without an exception: without, the table is none or surrendered, or the name no exact
  * str. Quick for name objects that come again. Good until Python code runs. */

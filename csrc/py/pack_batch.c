@@ -481,12 +481,6 @@ static PyObject *batch_abandon(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *batch_changes(PyObject *op, PyObject *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(pn_batch_changes(((batch_object *)op)->batch));
-}
-
 /* ---- the type ---- */
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f)), METH_FASTCALL
@@ -499,7 +493,6 @@ static PyMethodDef batch_methods[] = {
     {"encode", batch_encode, METH_NOARGS,
      "encode() -> str | None: live values to text, in slices; or the name of a store with a value that only text can hold:\n"
      "begin again with that store as text(). The exception of a value that has no text has pn_place: (store, collection, key)."},
-    {"changes", batch_changes, METH_NOARGS, "changes() -> bool: whether anything would be written."},
     {"commit", (PyCFunction)(void (*)(void))batch_commit, METH_VARARGS | METH_KEYWORDS, batch_commit_doc},
     {"settle", batch_settle, METH_O, "settle(durable): what was gathered is saved, or counts as changed again."},
     {"abandon", batch_abandon, METH_NOARGS,

@@ -145,16 +145,7 @@ class StorageContext(_PeerContext):
         if image_store:
             vector_stores[IMAGE_VECTOR_STORE_NAMESPACE] = image_store
 
-        self = cls(
-            docstore=docstore,
-            index_store=index_store,
-            vector_stores=vector_stores,
-            graph_store=graph_store,
-            property_graph_store=property_graph_store,
-        )
-        if pack is not None:
-            self._pn_home = _Home(pack.dir, fs, pack.generation)
-        return self
+        return cls._holding((docstore, index_store, graph_store, property_graph_store, vector_stores), pack)
 
     @classmethod
     def open(
@@ -188,7 +179,13 @@ class StorageContext(_PeerContext):
         pack = _open(where, fs, format, generation, check)
         if pack is None and generation is not None:
             raise GenerationError(f"{where} has no pack, so no generation {generation}")
-        stores = _load((None, None, None, None, None), where, fs, pack, read_only)
+        self = cls._holding(_load((None, None, None, None, None), where, fs, pack, read_only), pack)
+        self._pn_read_only = read_only
+        return self
+
+    @classmethod
+    def _holding(cls, stores: "Stores", pack: Optional[_pack.Pack]) -> "StorageContext":
+        """A context of these stores, at home in the pack that they were read from."""
         docstore, index_store, graph_store, property_graph_store, vector_stores = stores
         self = cls(
             docstore=docstore,
@@ -198,8 +195,7 @@ class StorageContext(_PeerContext):
             property_graph_store=property_graph_store,
         )
         if pack is not None:
-            self._pn_home = _Home(pack.dir, fs, pack.generation)
-        self._pn_read_only = read_only
+            self._pn_home = _Home(pack.dir, pack.fs, pack.generation)
         return self
 
     _pn_home: ClassVar[Optional["_Home"]] = None  # on an instance: the pack that it was read from or written to
