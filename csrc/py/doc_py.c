@@ -534,7 +534,8 @@ static pn_status hash_entry(PyObject *hash, pn_bytes key, size_t *meta_len, pn_b
     return s;
 }
 
-static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell_bin *bin)
+/* What stood there before goes to *old. */
+static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell *old)
 {
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
@@ -542,7 +543,12 @@ static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell_
     pn_blob *blob = NULL;
     size_t len;
     pn_status s = pn_py_key(key, &scratch, &id) ? hash_entry(hash, id, &len, &blob) : PN_ERR_CALLBACK;
-    if (s == PN_OK) s = put_text(coll, (pn_bytes){pn_blob_view(blob).ptr + len, id.len}, blob, 0, len, PN_TAG_NONE, bin);
+    if (s == PN_OK) {
+        const uint8_t *text = pn_blob_view(blob).ptr;
+        pn_cell cell = pn_cell_json(blob, (pn_bytes){text, len}, true);
+        s = pn_coll_put(coll, (pn_bytes){text + len, id.len}, blob, cell, old);
+        if (s != PN_OK) pn_cell_release(&cell, &pn_py_host);
+    }
     pn_blob_unref(blob);
     pn_buf_clear(&scratch);
     return s;
@@ -550,14 +556,11 @@ static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell_
 
 PyObject *pn_py_doc_set_hash(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key, PyObject *hash)
 {
-    pn_coll *coll;
-    pn_cell *cell;
-    if (!PyUnicode_CheckExact(hash)) Py_RETURN_NOTIMPLEMENTED;
-    if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    pn_cell_bin bin;
-    pn_cell_bin_init(&bin, &pn_alloc_system);
-    pn_status s = put_hash(coll, key, hash, &bin);
-    pn_cell_bin_empty(&bin, &pn_py_host);
+    pn_coll *coll = PyUnicode_CheckExact(key) && PyUnicode_CheckExact(hash) ? pn_py_coll(state, table, name) : NULL;
+    if (coll == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    pn_cell old = {.kind = PN_CELL_EMPTY};
+    pn_status s = put_hash(coll, key, hash, &old);
+    pn_cell_release(&old, &pn_py_host);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     return s == PN_OK ? Py_NewRef(Py_None) : pn_py_raise(s, NULL, NULL);
 }

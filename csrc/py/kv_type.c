@@ -408,6 +408,24 @@ static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     Py_RETURN_NONE;
 }
 
+/* Puts the pairs of a list or tuple up to the first that is no pair; tells how many. */
+static PyObject *kv_put_pairs(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !(PyList_CheckExact(args[0]) || PyTuple_CheckExact(args[0])))
+        return PyErr_Format(PyExc_TypeError, "_put_pairs(list or tuple, collection)");
+    PyObject *pairs = args[0];
+    Py_ssize_t i = 0;
+    for (; i < PySequence_Fast_GET_SIZE(pairs); i++) { /* copying a value may run code that changes the list */
+        PyObject *pair = PySequence_Fast_GET_ITEM(pairs, i);
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2) break;
+        Py_INCREF(pair);
+        int r = put_copy((kv_object *)op, args[1], PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+        Py_DECREF(pair);
+        if (r < 0) return NULL;
+    }
+    return PyLong_FromSsize_t(i);
+}
+
 /* ---- get ---- */
 
 /* mapping[key], a new reference, or NULL: missing when no exception is set. */
@@ -467,6 +485,21 @@ static PyObject *kv_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     if (!parse_call("get", "key", NULL, args, nargs, kwnames, &a)) return NULL;
     PyObject *collection = or_default((kv_object *)op, a.collection);
     return collection ? get_copy((kv_object *)op, collection, a.first) : NULL;
+}
+
+static PyObject *kv_get_keys(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) return PyErr_Format(PyExc_TypeError, "_get_keys(keys, collection)");
+    PyObject *keys = PyObject_GetIter(args[0]), *list = keys ? PyList_New(0) : NULL, *key;
+    while (list != NULL && (key = PyIter_Next(keys)) != NULL) {
+        PyObject *value = get_copy((kv_object *)op, args[1], key);
+        if (value == NULL || PyList_Append(list, value) < 0) Py_CLEAR(list);
+        Py_XDECREF(value);
+        Py_DECREF(key);
+    }
+    Py_XDECREF(keys);
+    if (list != NULL && PyErr_Occurred()) Py_CLEAR(list);
+    return list;
 }
 
 /* Whether every value of the collection is the one that stands at its place in the dict. */
@@ -914,6 +947,9 @@ static PyMethodDef kv_methods[] = {
      "get_all($self, collection='data')\n--\n\nA new dict of the stored values themselves, in insertion order."},
     {"delete", FAST(kv_delete), METH_FASTCALL | METH_KEYWORDS,
      "delete($self, key, collection='data')\n--\n\nRemoves; returns whether it was there."},
+    {"_put_pairs", FAST(kv_put_pairs), METH_FASTCALL,
+     "_put_pairs(list or tuple, collection) -> int: puts its pairs up to the first item that is no pair; how many."},
+    {"_get_keys", FAST(kv_get_keys), METH_FASTCALL, "_get_keys(keys, collection) -> list: get of each."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},
     {"_dump", kv_dump, METH_NOARGS, "The contents as a dict of dicts, for pickling; the table stays as it is."},

@@ -10,6 +10,7 @@
  *   [x  list of x       <x  set of x        {kx  dict from k (s or i) to x
  * Anything else in the field: the caller takes the peer's way.
  */
+#include "py/doc_py.h"
 #include "py/kv_type.h"
 
 #include "store/structs.h"
@@ -293,16 +294,16 @@ static bool entry_type(const pn_cell *cell, pn_bytes *type)
     return true;
 }
 
-static PyObject *struct_type(PyObject *module, PyObject *args)
+static PyObject *struct_type(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject *table, *name, *key;
+    pn_coll *coll;
+    pn_cell *cell;
     pn_bytes type;
-    if (!PyArg_ParseTuple(args, "OOO:struct_type", &table, &name, &key)) return NULL;
-    int gc = pn_gc_pause();
-    bool known = entry_type(find_entry(module, table, name, key), &type);
-    PyObject *result = PyErr_Occurred() ? NULL : known ? pn_py_str(type) : Py_NewRef(Py_None);
-    pn_gc_resume(gc);
-    return result;
+    if (nargs != 3) return PyErr_Format(PyExc_TypeError, "struct_type() takes 3 arguments (%zd given)", nargs);
+    if (!pn_py_doc_find(pn_state_of(module), args[0], args[1], args[2], &coll, &cell))
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    if (cell == NULL) Py_RETURN_FALSE;
+    return entry_type(cell, &type) ? pn_py_str(type) : Py_NewRef(Py_None);
 }
 
 /* The fields of an entry that is text. It becomes native only if all of it fits. */
@@ -354,8 +355,9 @@ static PyObject *struct_fields(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"struct_type", struct_type, METH_VARARGS,
-     "struct_type(table, collection, key) -> str | None: the type of a stored struct; None: take the other way."},
+    {"struct_type", (PyCFunction)(void (*)(void))struct_type, METH_FASTCALL,
+     "struct_type(table, collection, key) -> str | False | None: the type of a stored struct; False: there is none;\n"
+     "None: take the other way."},
     {"struct_fields", struct_fields, METH_VARARGS,
      "struct_fields(table, collection, key, type, names, shapes) -> dict | None: the fields of a stored struct, new\n"
      "containers each time; None: something in it is not of the given shapes."},

@@ -177,6 +177,8 @@ class _IndexStoreMethods:
     def _read(self, struct_id: Any) -> Any:
         """The struct of that id, None if there is none, NotImplemented: read it the peer's way."""
         kind = _core.struct_type(self._kvstore, self._collection, struct_id)
+        if kind is False:
+            return None
         reading = kind and _reading(kind)
         if reading:
             cls, names, shapes = reading
@@ -196,7 +198,9 @@ class _IndexStoreMethods:
             AssertionError: ``struct_id`` is None and there is not exactly one struct.
             KeyError: the struct's type is not registered.
         """
-        if self._fast() and struct_id is not None:
+        if struct_id is not None and type(self) in _EXACT and type(kv := self._kvstore) is SimpleKVStore:
+            if _core.struct_type(kv, self._collection, struct_id) is False:
+                return None
             struct = self._read(struct_id)
             if struct is not NotImplemented:
                 return struct

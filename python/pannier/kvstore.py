@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from itertools import islice
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import fsspec
@@ -69,8 +70,15 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     ) -> None:
         """Puts each ``(key, value)``; any batch size is accepted (the peer's base class
         refuses all but 1)."""
-        for key, val in kv_pairs:
+        rest: Any = kv_pairs
+        if type(kv_pairs) in (list, tuple) and self._is_ours("put"):
+            rest = islice(kv_pairs, self._put_pairs(kv_pairs, collection), None)
+        for key, val in rest:
             self.put(key, val, collection=collection)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether that method is the C base's: neither overridden nor replaced."""
+        return getattr(type(self), name) is getattr(_core.KVTable, name) and name not in self.__dict__
 
     async def aput(self, key: str, val: dict, collection: str = DEFAULT_COLLECTION) -> None:
         """As :meth:`put`."""
@@ -91,6 +99,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
 
     def get_many(self, keys: Sequence[str], collection: str = DEFAULT_COLLECTION) -> List[Optional[dict]]:
         """``[get(key) for key in keys]``."""
+        if self._is_ours("get"):
+            return self._get_keys(keys, collection)
         return [self.get(key, collection) for key in keys]
 
     async def aget_all(self, collection: str = DEFAULT_COLLECTION) -> Dict[str, dict]:
