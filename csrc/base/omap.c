@@ -13,12 +13,7 @@ enum { MIN_SLOTS = 8, KEYS_MIN = 32, KEYS_MAX = 4096 };
 #define PREFETCH(p) ((void)(p))
 #endif
 
-typedef struct head {
-    const uint8_t *ptr; /* NULL: removed */
-    pn_blob *owner;
-    uint32_t len;
-    uint32_t hash;
-} head;
+typedef pn_omap_head head;
 
 static head *entry_at(const pn_omap *m, size_t i) { return (head *)(m->entries + i * m->stride); }
 static void *value_of(head *e) { return e + 1; }

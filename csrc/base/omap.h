@@ -22,6 +22,14 @@
 
 #include "base/blob.h"
 
+/* What stands before an entry's value. */
+typedef struct pn_omap_head {
+    const uint8_t *ptr; /* NULL: removed */
+    pn_blob *owner;
+    uint32_t len;
+    uint32_t hash;
+} pn_omap_head;
+
 typedef struct pn_omap {
     const pn_alloc *alloc;
     uint64_t seed;
@@ -57,6 +65,13 @@ void *pn_omap_get(const pn_omap *m, pn_bytes key);
  * (borrowed); valid as long as the value. */
 pn_bytes pn_omap_key_of(const void *value);
 pn_blob *pn_omap_owner_of(const void *value);
+
+/* The value of the entry that was the i-th to come (i < m->used), or NULL if it was removed. */
+static inline void *pn_omap_value_at(const pn_omap *m, size_t i)
+{
+    pn_omap_head *e = (pn_omap_head *)(void *)(m->entries + i * m->stride);
+    return e->ptr != NULL ? e + 1 : NULL;
+}
 
 /* Finds or adds. *value points at the value; when *added it is zeroed and the
  * caller fills it. `owner` is the blob that key points into (a reference is

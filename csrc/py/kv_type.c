@@ -1,300 +1,12 @@
-/* kv_type.c: KVTable, collections of values behind the peer's SimpleKVStore interface.
- *
- * A table begins *young*: nothing but put, get, get_all and delete with exact str has
- * happened, so every value is a live object and every key a str, which nothing holds
- * better than dicts. These are the table's own: nobody else has seen them. Anything else
- * (a file loaded, documents added, a persist) makes it *native*, a pn_kv, for good. And
- * it may be *surrendered*: a plain dict of dicts is the truth and every method works on
- * that, as the peer's own store does. It surrenders when a caller hands in or asks for
- * the dicts themselves (constructor data, to_dict, an assigned mapping), or uses a key
- * that is no exact str. In all three callers see the same: values are shared but for
- * their top level, order is insertion order.
- *
- * No method releases the GIL while it looks at the table, so the GIL is its lock.
- * What an operation displaces is released last, since that may run Python code.
+/* kv_type.c: KVTable, collections of values behind the peer's SimpleKVStore interface: its
+ * methods. kv_table.h tells what a table is.
  */
-#include "py/kv_type.h"
+#include "py/kv_table.h"
+#include "py/node_watch.h"
 
 #include "store/refdoc.h"
 
-enum { LAST = 4 };
-
-typedef struct {
-    PyObject_HEAD
-    pn_kv *kv;       /* the store of a native table */
-    PyObject *plain; /* the dict of dicts, once surrendered */
-    PyObject *young; /* {name: {key: value}} of a young one; NULL also while empty */
-    /* The collections that were last asked for: callers use the same few name objects again
-     * and again. Dicts of a young table, else pn_colls, which are good while kv holds the
-     * same ones (its version says so). Borrowed; the names are held. */
-    struct {
-        PyObject *name;
-        void *found;
-    } last[LAST];
-    unsigned next_last; /* the one to be replaced next */
-    uint64_t last_version;
-    PyObject *default_name; /* "data", once used */
-    /* What get_all handed out a copy of, the last time: see all_of. */
-    PyObject *all;
-    pn_coll *all_coll;
-    uint64_t all_version;
-} kv_object;
-
-/* ---- surrender ---- */
-
-typedef PyObject *(*value_of)(pn_coll *coll, pn_cell *cell); /* a new reference, or NULL with an exception */
-
-static PyObject *promoted(pn_coll *coll, pn_cell *cell) { return Py_XNewRef(pn_py_promote(coll, cell)); }
-static PyObject *decoded(pn_coll *unused, pn_cell *cell)
-{
-    (void)unused;
-    return pn_py_cell_value(cell);
-}
-
-static PyObject *plain_collection(pn_coll *coll, value_of get)
-{
-    int gc = pn_gc_pause();
-    PyObject *dict = PyDict_New();
-    size_t pos = 0;
-    pn_bytes key;
-    void *cell;
-    while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *k = pn_py_str(key), *v = k ? get(coll, cell) : NULL;
-        if (v == NULL || PyDict_SetItem(dict, k, v) < 0) Py_CLEAR(dict);
-        Py_XDECREF(k);
-        Py_XDECREF(v);
-    }
-    pn_gc_resume(gc);
-    return dict;
-}
-
-/* All collections as one dict of dicts: of the table's live values, or of values decoded
- * for the occasion (live ones are the same objects either way). */
-static PyObject *plain_store(pn_kv *kv, value_of get)
-{
-    int gc = pn_gc_pause();
-    PyObject *outer = PyDict_New();
-    size_t pos = 0;
-    pn_bytes name;
-    void *slot;
-    while (outer != NULL && pn_omap_next(&kv->colls, &pos, &name, &slot)) {
-        PyObject *k = pn_py_str(name), *v = k ? plain_collection(*(pn_coll **)slot, get) : NULL;
-        if (v == NULL || PyDict_SetItem(outer, k, v) < 0) Py_CLEAR(outer);
-        Py_XDECREF(k);
-        Py_XDECREF(v);
-    }
-    pn_gc_resume(gc);
-    return outer;
-}
-
-static void forget_last(kv_object *self)
-{
-    for (int i = 0; i < LAST; i++) {
-        self->last[i].found = NULL;
-        Py_CLEAR(self->last[i].name); /* an exact str: releasing one runs no code */
-    }
-}
-
-static void *recall(const kv_object *self, const PyObject *name)
-{
-    for (int i = 0; i < LAST; i++)
-        if (self->last[i].name == name) return self->last[i].found;
-    return NULL;
-}
-
-static void remember(kv_object *self, PyObject *name, void *found)
-{
-    unsigned i = self->next_last++ % LAST;
-    Py_XSETREF(self->last[i].name, Py_NewRef(name));
-    self->last[i].found = found;
-}
-
-/* May run code: a value that was removed may have been held here alone. */
-static void forget_all(kv_object *self)
-{
-    self->all_coll = NULL;
-    Py_CLEAR(self->all);
-}
-
-static int adopt(kv_object *self, PyObject *plain)
-{
-    pn_kv *kv = self->kv;
-    PyObject *old = self->plain, *young = self->young;
-    forget_last(self);
-    self->kv = NULL;
-    self->young = NULL;
-    self->plain = Py_NewRef(plain);
-    forget_all(self);
-    pn_kv_unref(kv);
-    Py_XDECREF(young);
-    Py_XDECREF(old);
-    return 0;
-}
-
-static int surrender(kv_object *self)
-{
-    if (self->plain != NULL) return 0;
-    PyObject *plain = self->kv ? plain_store(self->kv, promoted) : self->young ? Py_NewRef(self->young) : PyDict_New();
-    if (plain == NULL) return -1;
-    adopt(self, plain);
-    Py_DECREF(plain);
-    return 0;
-}
-
-/* ---- finding things ---- */
-
-/* KeyError(key) also for a tuple or None, which PyErr_SetObject takes for its arguments. */
-static void raise_key_error(PyObject *key)
-{
-    PyObject *args = PyTuple_Pack(1, key);
-    if (args != NULL) PyErr_SetObject(PyExc_KeyError, args);
-    Py_XDECREF(args);
-}
-
-static pn_status put_cell(pn_coll *coll, PyObject *key, PyObject *value, pn_cell *old)
-{
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes k;
-    pn_status s = PN_ERR_CALLBACK;
-    if (pn_py_key(key, &scratch, &k)) {
-        pn_cell cell = {.kind = PN_CELL_LIVE};
-        cell.live = value;
-        s = pn_coll_put(coll, k, NULL, cell, old);
-        if (s == PN_OK) Py_INCREF(value);
-    }
-    pn_buf_clear(&scratch);
-    return s;
-}
-
-pn_status pn_py_named_collection(pn_kv *kv, PyObject *name, pn_coll **out)
-{
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    pn_bytes n;
-    pn_status s = pn_py_key(name, &scratch, &n) ? pn_kv_collection(kv, n, out) : PN_ERR_CALLBACK;
-    pn_buf_clear(&scratch);
-    return s;
-}
-
-/* The same contents as a pn_kv. */
-static pn_status grow_up(PyObject *young, pn_kv *kv)
-{
-    PyObject *name, *map, *key, *value;
-    for (Py_ssize_t pos = 0; young != NULL && PyDict_Next(young, &pos, &name, &map);) {
-        pn_coll *coll;
-        PN_TRY(pn_py_named_collection(kv, name, &coll));
-        PN_TRY(pn_omap_reserve(&coll->cells, (size_t)PyDict_GET_SIZE(map)));
-        for (Py_ssize_t at = 0; PyDict_Next(map, &at, &key, &value);) {
-            pn_cell none;
-            PN_TRY(put_cell(coll, key, value, &none));
-        }
-    }
-    return PN_OK;
-}
-
-/* Makes a young table native. */
-static int ready(kv_object *self)
-{
-    if (self->kv != NULL || self->plain != NULL) return 0;
-    pn_kv *kv;
-    int gc = pn_gc_pause();
-    pn_status s = pn_kv_new(&pn_alloc_system, &pn_py_host, &kv);
-    if (s == PN_OK && (s = grow_up(self->young, kv)) != PN_OK) pn_kv_unref(kv);
-    pn_gc_resume(gc);
-    if (s != PN_OK) return pn_py_raise(s, NULL, NULL), -1;
-    forget_last(self);
-    self->kv = kv;
-    Py_CLEAR(self->young); /* the values are the store's now: nothing is let go of */
-    return 0;
-}
-
-pn_kv *pn_py_kv(pn_module_state *state, PyObject *table)
-{
-    if (!PyObject_TypeCheck(table, state->kv_type)) return NULL;
-    kv_object *self = (kv_object *)table;
-    if (ready(self) < 0) {
-        PyErr_Clear();
-        return NULL;
-    }
-    if (self->all != NULL) forget_all(self); /* the caller may change what it was made of */
-    return self->kv;
-}
-
-/* Keys of these types never equal a str. */
-static bool never_equals_str(PyObject *key)
-{
-    return key == Py_None || PyLong_CheckExact(key) || PyFloat_CheckExact(key) || PyBool_Check(key) ||
-           PyTuple_CheckExact(key) || PyBytes_CheckExact(key);
-}
-
-/* The collection of a surrendered table (a new reference), created when missing, as the peer. */
-static PyObject *plain_mapping(kv_object *self, PyObject *collection)
-{
-    PyObject *outer = Py_NewRef(self->plain); /* hashing the name may run code that replaces it */
-    PyObject *m = PyObject_GetItem(outer, collection);
-    if (m == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Clear();
-        m = PyDict_New();
-        if (m != NULL && PyObject_SetItem(outer, collection, m) < 0) Py_CLEAR(m);
-    }
-    Py_DECREF(outer);
-    return m;
-}
-
-/* The collection of a native table, created when missing; NULL with or without an
- * exception: without, the table has been surrendered. */
-static pn_coll *native_collection(kv_object *self, PyObject *collection)
-{
-    if (ready(self) < 0 || self->kv == NULL) return NULL;
-    if (self->last_version != self->kv->colls.version) forget_last(self);
-    pn_coll *coll = recall(self, collection);
-    if (coll != NULL) return coll;
-    if (!PyUnicode_CheckExact(collection)) {
-        surrender(self);
-        return NULL;
-    }
-    pn_status s = pn_py_named_collection(self->kv, collection, &coll);
-    if (s != PN_OK) return pn_py_raise(s, NULL, NULL), NULL;
-    if (self->last_version != self->kv->colls.version) forget_last(self);
-    self->last_version = self->kv->colls.version;
-    remember(self, collection, coll);
-    return coll;
-}
-
-pn_coll *pn_py_coll(pn_module_state *state, PyObject *table, PyObject *name)
-{
-    pn_kv *kv = pn_py_kv(state, table);
-    return kv != NULL && PyUnicode_CheckExact(name) ? native_collection((kv_object *)table, name) : NULL;
-}
-
-/* The dict of that name in an outer dict, made when missing; borrowed. */
-static PyObject *inner_dict(PyObject *outer, PyObject *name)
-{
-    PyObject *map = PyDict_GetItemWithError(outer, name);
-    if (map != NULL || PyErr_Occurred() || (map = PyDict_New()) == NULL) return map;
-    int failed = PyDict_SetItem(outer, name, map);
-    Py_DECREF(map);
-    return failed ? NULL : map;
-}
-
-/* The collection of a young table (a new reference), made when missing; NULL with or
- * without an exception: without, the table is not young or the key or name is odd. */
-static PyObject *young_map(kv_object *self, PyObject *collection, PyObject *key)
-{
-    if (key != NULL && !PyUnicode_CheckExact(key)) return NULL;
-    if (self->kv != NULL || self->plain != NULL) return NULL;
-    PyObject *known = recall(self, collection);
-    if (known != NULL) return Py_NewRef(known);
-    if (!PyUnicode_CheckExact(collection)) return NULL;
-    int gc = pn_gc_pause(); /* a finalizer could use the table */
-    if (self->young == NULL) self->young = PyDict_New();
-    PyObject *map = self->young ? inner_dict(self->young, collection) : NULL;
-    pn_gc_resume(gc);
-    if (map == NULL) return NULL;
-    remember(self, collection, map);
-    return Py_NewRef(map);
-}
+typedef pn_kv_object kv_object;
 
 /* Parses (first [, second], collection="data") of a fast call: the peer's signatures. */
 typedef struct {
@@ -362,19 +74,19 @@ static int put_live(kv_object *self, PyObject *collection, PyObject *key, PyObje
 {
     if (!PyUnicode_CheckExact(key)) {
         if (PyObject_Hash(key) == -1) return -1;
-        if (surrender(self) < 0) return -1;
+        if (pn_kvt_surrender(self) < 0) return -1;
     }
-    forget_all(self);
-    pn_coll *coll = native_collection(self, collection);
+    pn_kvt_forget_all(self);
+    pn_coll *coll = pn_kvt_native(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
-        PyObject *m = plain_mapping(self, collection);
+        PyObject *m = pn_kvt_plain(self, collection);
         int r = m ? PyObject_SetItem(m, key, value) : -1;
         Py_XDECREF(m);
         return r;
     }
     pn_cell old = {.kind = PN_CELL_EMPTY};
-    pn_status s = put_cell(coll, key, value, &old);
+    pn_status s = pn_kvt_put_cell(coll, key, value, &old);
     pn_cell_release(&old, &pn_py_host);
     return s == PN_OK ? 0 : (pn_py_raise(s, NULL, NULL), -1);
 }
@@ -390,7 +102,7 @@ static int put_copy(kv_object *self, PyObject *collection, PyObject *key, PyObje
     /* the peer evaluates the copy first, then touches the collection, then stores */
     PyObject *copy = shallow_copy(value);
     if (copy == NULL) return -1;
-    PyObject *map = young_map(self, collection, key);
+    PyObject *map = pn_kvt_young(self, collection, key);
     int r = map              ? PyDict_SetItem(map, key, copy)
             : PyErr_Occurred() ? -1
                                : put_live(self, collection, key, copy);
@@ -408,22 +120,75 @@ static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     Py_RETURN_NONE;
 }
 
-/* Puts the pairs of a list or tuple up to the first that is no pair; tells how many. */
-static PyObject *kv_put_pairs(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+/* Whether the class's put is this file's. A class that changes gets another version tag. */
+static bool class_put_is_ours(kv_object *self)
 {
-    if (nargs != 2 || !(PyList_CheckExact(args[0]) || PyTuple_CheckExact(args[0])))
-        return PyErr_Format(PyExc_TypeError, "_put_pairs(list or tuple, collection)");
-    PyObject *pairs = args[0];
+    PyTypeObject *type = Py_TYPE(self);
+    unsigned tag = pn_type_version(type);
+    if (tag != 0 && tag == self->put_tag) return true;
+    PyObject *put = PyObject_GetAttr((PyObject *)type, self->put_name);
+    bool ours = put != NULL && Py_IS_TYPE(put, &PyMethodDescr_Type) &&
+                ((PyMethodDescrObject *)put)->d_method->ml_meth == (PyCFunction)(void (*)(void))kv_put;
+    Py_XDECREF(put);
+    self->put_tag = ours ? pn_type_version(type) : 0;
+    return ours;
+}
+
+/* Whether the object's put is this file's: neither overridden nor replaced. */
+static bool put_is_ours(kv_object *self)
+{
+    if (self->put_name == NULL) self->put_name = PyUnicode_InternFromString("put");
+    PyObject *dict = self->put_name && class_put_is_ours(self) ? PyObject_GenericGetDict((PyObject *)self, NULL) : NULL;
+    bool ours = dict != NULL && PyDict_GetItemWithError(dict, self->put_name) == NULL;
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return ours;
+}
+
+/* Puts the pairs of a list or tuple up to the first item that is no pair; how many, or -1. */
+static Py_ssize_t put_pairs(kv_object *self, PyObject *pairs, PyObject *collection)
+{
     Py_ssize_t i = 0;
     for (; i < PySequence_Fast_GET_SIZE(pairs); i++) { /* copying a value may run code that changes the list */
         PyObject *pair = PySequence_Fast_GET_ITEM(pairs, i);
         if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2) break;
         Py_INCREF(pair);
-        int r = put_copy((kv_object *)op, args[1], PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+        int r = put_copy(self, collection, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
         Py_DECREF(pair);
-        if (r < 0) return NULL;
+        if (r < 0) return -1;
     }
-    return PyLong_FromSsize_t(i);
+    return i;
+}
+
+static bool parse_put_all(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *out[3])
+{
+    static const char *const names[] = {"kv_pairs", "collection", "batch_size"};
+    if (nargs > 3) return PyErr_Format(PyExc_TypeError, "put_all() takes at most 4 positional arguments (%zd given)", nargs + 1), false;
+    for (Py_ssize_t i = 0; i < nargs; i++) out[i] = args[i];
+    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
+        PyObject *kw = PyTuple_GET_ITEM(kwnames, k);
+        int i = 0;
+        while (i < 3 && !is_name(kw, names[i])) i++;
+        if (i == 3 || out[i] != NULL)
+            return PyErr_Format(PyExc_TypeError, "put_all() got an unexpected or repeated argument '%U'", kw), false;
+        out[i] = args[nargs + k];
+    }
+    return out[0] != NULL || (PyErr_SetString(PyExc_TypeError, "put_all() missing required argument: 'kv_pairs'"), false);
+}
+
+static PyObject *kv_put_all(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *a[3] = {NULL, NULL, NULL};
+    if (!parse_put_all(args, nargs, kwnames, a)) return NULL;
+    PyObject *collection = or_default((kv_object *)op, a[1]);
+    if (collection == NULL) return NULL;
+    Py_ssize_t done = 0;
+    if ((PyList_CheckExact(a[0]) || PyTuple_CheckExact(a[0])) && put_is_ours((kv_object *)op)) {
+        done = put_pairs((kv_object *)op, a[0], collection);
+        if (done < 0) return NULL;
+        if (done >= PySequence_Fast_GET_SIZE(a[0])) Py_RETURN_NONE;
+    }
+    return PyObject_CallMethod(op, "_put_rest", "OnO", a[0], done, collection);
 }
 
 /* ---- get ---- */
@@ -438,13 +203,13 @@ static PyObject *plain_value(PyObject *mapping, PyObject *key)
 /* The live value (a new reference), or NULL: missing when no exception is set. */
 static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
 {
-    if (!PyUnicode_CheckExact(key) && !never_equals_str(key)) {
-        if (surrender(self) < 0) return NULL;
+    if (!PyUnicode_CheckExact(key) && !pn_kvt_never_str(key)) {
+        if (pn_kvt_surrender(self) < 0) return NULL;
     }
-    pn_coll *coll = native_collection(self, collection);
+    pn_coll *coll = pn_kvt_native(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return NULL;
-        PyObject *m = plain_mapping(self, collection), *v = m ? plain_value(m, key) : NULL;
+        PyObject *m = pn_kvt_plain(self, collection), *v = m ? plain_value(m, key) : NULL;
         Py_XDECREF(m);
         return v;
     }
@@ -463,7 +228,7 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
 /* As find_live, in any table. */
 static PyObject *find_value(kv_object *self, PyObject *collection, PyObject *key)
 {
-    PyObject *map = young_map(self, collection, key);
+    PyObject *map = pn_kvt_young(self, collection, key);
     if (map == NULL) return PyErr_Occurred() ? NULL : find_live(self, collection, key);
     PyObject *value = Py_XNewRef(PyDict_GetItemWithError(map, key));
     Py_DECREF(map);
@@ -502,19 +267,29 @@ static PyObject *kv_get_keys(PyObject *op, PyObject *const *args, Py_ssize_t nar
     return list;
 }
 
-/* Whether every value of the collection is the one that stands at its place in the dict. */
-static bool holds_all(const pn_coll *coll, PyObject *dict)
+/* Whether every value of the collection is the one that stands at its place in all. */
+static bool holds_all(const kv_object *self, const pn_coll *coll)
 {
-    size_t pos = 0;
-    Py_ssize_t at = 0;
-    pn_bytes key;
-    void *cell;
-    PyObject *value;
-    while (pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        const pn_cell *c = cell;
-        if (!PyDict_Next(dict, &at, NULL, &value) || c->kind != PN_CELL_LIVE || c->live != value) return false;
+    PyObject *const *value = self->all_values;
+    for (size_t i = 0; i < coll->cells.used; i++) {
+        const pn_cell *cell = pn_omap_value_at(&coll->cells, i);
+        if (cell == NULL) continue;
+        if (cell->kind != PN_CELL_LIVE || cell->live != *value++) return false;
     }
-    return !PyDict_Next(dict, &at, NULL, &value);
+    return true;
+}
+
+/* Keeps a reference to the dict; without memory for it, not. */
+static void keep_all(kv_object *self, pn_coll *coll, PyObject *dict)
+{
+    PyObject **values = pn_alloc_get(&pn_alloc_system, ((size_t)PyDict_GET_SIZE(dict) + 1) * sizeof *values), *value;
+    if (values == NULL) return;
+    size_t n = 0;
+    for (Py_ssize_t pos = 0; PyDict_Next(dict, &pos, NULL, &value);) values[n++] = value;
+    self->all = Py_NewRef(dict);
+    self->all_values = values;
+    self->all_coll = coll;
+    self->all_version = coll->cells.version;
 }
 
 /* {key: live value} of a native collection (a new reference): kept from one call to the
@@ -522,27 +297,26 @@ static bool holds_all(const pn_coll *coll, PyObject *dict)
  * still holds. */
 static PyObject *all_of(kv_object *self, pn_coll *coll)
 {
-    if (self->all != NULL && self->all_coll == coll && self->all_version == coll->cells.version &&
-        holds_all(coll, self->all))
+    if (self->all != NULL && self->all_coll == coll && self->all_version == coll->cells.version && holds_all(self, coll))
         return Py_NewRef(self->all);
-    PyObject *dict = plain_collection(coll, promoted), *old = self->all;
+    PyObject *dict = pn_kvt_dict_of(coll, pn_kvt_promoted), *old = self->all;
     if (dict == NULL) return NULL;
-    self->all = Py_NewRef(dict);
-    self->all_coll = coll;
-    self->all_version = coll->cells.version;
-    Py_XDECREF(old);
+    self->all = NULL;
+    pn_kvt_forget_all(self);
+    keep_all(self, coll, dict);
+    Py_XDECREF(old); /* may run code */
     return dict;
 }
 
 static PyObject *get_all(kv_object *self, PyObject *collection)
 {
-    PyObject *map = young_map(self, collection, NULL);
+    PyObject *map = pn_kvt_young(self, collection, NULL);
     if (map == NULL && !PyErr_Occurred()) {
-        pn_coll *coll = native_collection(self, collection);
+        pn_coll *coll = pn_kvt_native(self, collection);
         if (coll != NULL)
             map = all_of(self, coll);
         else if (!PyErr_Occurred())
-            map = plain_mapping(self, collection);
+            map = pn_kvt_plain(self, collection);
     }
     if (map == NULL) return NULL;
     PyObject *copy = PyDict_CheckExact(map) ? PyDict_Copy(map) : PyObject_CallOneArg((PyObject *)&PyDict_Type, map);
@@ -576,14 +350,14 @@ static PyObject *call_pop(PyObject *mapping, PyObject *key)
 /* 1 removed, 0 was not there, -1 exception. */
 static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
 {
-    if (!PyUnicode_CheckExact(key) && !never_equals_str(key)) {
-        if (surrender(self) < 0) return -1;
+    if (!PyUnicode_CheckExact(key) && !pn_kvt_never_str(key)) {
+        if (pn_kvt_surrender(self) < 0) return -1;
     }
-    forget_all(self);
-    pn_coll *coll = native_collection(self, collection);
+    pn_kvt_forget_all(self);
+    pn_coll *coll = pn_kvt_native(self, collection);
     if (coll == NULL) {
         if (PyErr_Occurred()) return -1;
-        PyObject *m = plain_mapping(self, collection);
+        PyObject *m = pn_kvt_plain(self, collection);
         PyObject *gone = m ? call_pop(m, key) : NULL;
         Py_XDECREF(m);
         Py_XDECREF(gone);
@@ -616,7 +390,7 @@ static int remove_from(PyObject *map, PyObject *key)
 /* As remove_key, in any table. */
 static int remove_any(kv_object *self, PyObject *collection, PyObject *key)
 {
-    PyObject *map = young_map(self, collection, key);
+    PyObject *map = pn_kvt_young(self, collection, key);
     if (map == NULL) return PyErr_Occurred() ? -1 : remove_key(self, collection, key);
     int r = remove_from(map, key);
     Py_DECREF(map);
@@ -634,6 +408,14 @@ static PyObject *kv_delete(PyObject *op, PyObject *const *args, Py_ssize_t nargs
 
 /* ---- what the views and the stores need ---- */
 
+/* KeyError(key) also for a tuple or None, which PyErr_SetObject takes for its arguments. */
+static void raise_key_error(PyObject *key)
+{
+    PyObject *args = PyTuple_Pack(1, key);
+    if (args != NULL) PyErr_SetObject(PyExc_KeyError, args);
+    Py_XDECREF(args);
+}
+
 static PyObject *kv_plain(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -645,7 +427,7 @@ static PyObject *kv_surrender(PyObject *op, PyObject *unused)
 {
     (void)unused;
     kv_object *self = (kv_object *)op;
-    if (surrender(self) < 0) return NULL;
+    if (pn_kvt_surrender(self) < 0) return NULL;
     return Py_NewRef(self->plain);
 }
 
@@ -653,13 +435,13 @@ static PyObject *kv_dump(PyObject *op, PyObject *unused)
 {
     (void)unused;
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
-    return self->kv ? plain_store(self->kv, decoded) : Py_NewRef(self->plain);
+    if (pn_kvt_ready(self) < 0) return NULL;
+    return self->kv ? pn_kvt_dicts_of(self->kv, pn_kvt_decoded) : Py_NewRef(self->plain);
 }
 
 static PyObject *kv_adopt(PyObject *op, PyObject *plain)
 {
-    adopt((kv_object *)op, plain);
+    pn_kvt_adopt((kv_object *)op, plain);
     Py_RETURN_NONE;
 }
 
@@ -667,7 +449,7 @@ static PyObject *kv_names(PyObject *op, PyObject *unused)
 {
     (void)unused;
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
+    if (pn_kvt_ready(self) < 0) return NULL;
     return self->kv == NULL ? PySequence_List(self->plain) : pn_py_key_list(&self->kv->colls);
 }
 
@@ -686,7 +468,7 @@ static pn_coll *peek_collection(kv_object *self, PyObject *name)
 static PyObject *kv_keys(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
+    if (pn_kvt_ready(self) < 0) return NULL;
     if (self->plain != NULL) {
         PyObject *m = PyObject_GetItem(self->plain, name), *keys = m ? PySequence_List(m) : NULL;
         Py_XDECREF(m);
@@ -700,7 +482,7 @@ static PyObject *kv_keys(PyObject *op, PyObject *name)
 static PyObject *kv_count(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
+    if (pn_kvt_ready(self) < 0) return NULL;
     if (self->plain != NULL) {
         PyObject *m = PyObject_GetItem(self->plain, name);
         Py_ssize_t n = m ? PyObject_Length(m) : -1;
@@ -733,7 +515,7 @@ static PyObject *kv_has(PyObject *op, PyObject *args)
     PyObject *name, *key;
     if (!PyArg_ParseTuple(args, "OO:_has", &name, &key)) return NULL;
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
+    if (pn_kvt_ready(self) < 0) return NULL;
     pn_coll *coll = peek_collection(self, name);
     if (coll != NULL && PyUnicode_CheckExact(key)) {
         pn_buf scratch;
@@ -752,8 +534,8 @@ static PyObject *kv_has(PyObject *op, PyObject *args)
 static PyObject *kv_create(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
-    if (native_collection(self, name) == NULL) {
-        PyObject *m = PyErr_Occurred() ? NULL : plain_mapping(self, name);
+    if (pn_kvt_native(self, name) == NULL) {
+        PyObject *m = PyErr_Occurred() ? NULL : pn_kvt_plain(self, name);
         if (m == NULL) return NULL;
         Py_DECREF(m);
     }
@@ -763,8 +545,8 @@ static PyObject *kv_create(PyObject *op, PyObject *name)
 static PyObject *kv_drop(PyObject *op, PyObject *name)
 {
     kv_object *self = (kv_object *)op;
-    if (ready(self) < 0) return NULL;
-    forget_all(self);
+    if (pn_kvt_ready(self) < 0) return NULL;
+    pn_kvt_forget_all(self);
     if (self->kv == NULL) return PyObject_DelItem(self->plain, name) < 0 ? NULL : Py_NewRef(Py_None);
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
@@ -782,11 +564,11 @@ void pn_py_kv_replace(PyObject *table, pn_kv *kv)
     kv_object *self = (kv_object *)table;
     pn_kv *old = self->kv;
     PyObject *plain = self->plain, *young = self->young;
-    forget_last(self);
+    pn_kvt_forget_last(self);
     self->kv = kv;
     self->plain = NULL;
     self->young = NULL;
-    forget_all(self);
+    pn_kvt_forget_all(self);
     pn_kv_unref(old);
     Py_XDECREF(young);
     Py_XDECREF(plain);
@@ -863,7 +645,7 @@ static PyObject *kv_write(PyObject *op, PyObject *unused)
     (void)unused;
     kv_object *self = (kv_object *)op;
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    if (state == NULL || ready(self) < 0) return NULL;
+    if (state == NULL || pn_kvt_ready(self) < 0) return NULL;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
     pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
@@ -917,10 +699,11 @@ static int kv_clear(PyObject *op)
 {
     kv_object *self = (kv_object *)op;
     pn_kv *kv = self->kv;
-    forget_last(self);
+    pn_kvt_forget_last(self);
     self->kv = NULL;
     Py_CLEAR(self->default_name);
-    forget_all(self);
+    Py_CLEAR(self->put_name);
+    pn_kvt_forget_all(self);
     pn_kv_unref(kv);
     Py_CLEAR(self->young);
     Py_CLEAR(self->plain);
@@ -941,14 +724,15 @@ static void kv_dealloc(PyObject *op)
 static PyMethodDef kv_methods[] = {
     {"put", FAST(kv_put), METH_FASTCALL | METH_KEYWORDS,
      "put($self, key, val, collection='data')\n--\n\nStores val.copy() under key; an overwrite keeps the key's place."},
+    {"put_all", FAST(kv_put_all), METH_FASTCALL | METH_KEYWORDS,
+     "put_all($self, kv_pairs, collection='data', batch_size=1)\n--\n\n"
+     "Puts each (key, value); any batch size is accepted (the peer's base class refuses all but 1)."},
     {"get", FAST(kv_get), METH_FASTCALL | METH_KEYWORDS,
      "get($self, key, collection='data')\n--\n\nA copy of the top level of the stored value; None if absent."},
     {"get_all", FAST(kv_get_all), METH_FASTCALL | METH_KEYWORDS,
      "get_all($self, collection='data')\n--\n\nA new dict of the stored values themselves, in insertion order."},
     {"delete", FAST(kv_delete), METH_FASTCALL | METH_KEYWORDS,
      "delete($self, key, collection='data')\n--\n\nRemoves; returns whether it was there."},
-    {"_put_pairs", FAST(kv_put_pairs), METH_FASTCALL,
-     "_put_pairs(list or tuple, collection) -> int: puts its pairs up to the first item that is no pair; how many."},
     {"_get_keys", FAST(kv_get_keys), METH_FASTCALL, "_get_keys(keys, collection) -> list: get of each."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},

@@ -47,8 +47,7 @@ bool pn_watch_holds(PyObject *watch)
     return holds;
 }
 
-/* 0: none, or not to be relied on. */
-static unsigned version_of(const PyTypeObject *type)
+unsigned pn_type_version(const PyTypeObject *type)
 {
 #ifdef Py_TPFLAGS_VALID_VERSION_TAG
     if (!PyType_HasFeature((PyTypeObject *)type, Py_TPFLAGS_VALID_VERSION_TAG)) return 0;
@@ -59,12 +58,12 @@ static unsigned version_of(const PyTypeObject *type)
 /* A class has a tag once an attribute of it was looked up. */
 static unsigned demand_version(PyTypeObject *type)
 {
-    if (version_of(type) == 0) {
+    if (pn_type_version(type) == 0) {
         PyObject *found = PyObject_GetAttrString((PyObject *)type, "mro");
         Py_XDECREF(found);
         PyErr_Clear();
     }
-    return version_of(type);
+    return pn_type_version(type);
 }
 
 static bool note_type(pn_watch_memo *memo, PyTypeObject *type)
@@ -90,7 +89,7 @@ static bool note_entry(pn_watch_memo *memo, PyObject *watch, Py_ssize_t i)
 static bool memo_holds(PyObject *watch, const pn_watch_memo *memo)
 {
     for (size_t i = 0; i < memo->types; i++)
-        if (version_of(memo->type[i].type) != memo->type[i].tag) return false;
+        if (pn_type_version(memo->type[i].type) != memo->type[i].tag) return false;
     bool holds = true;
     for (size_t i = 0; holds && i < memo->entries; i++) holds = entry_holds(PyTuple_GET_ITEM(watch, memo->entry[i]));
     if (PyErr_Occurred()) PyErr_Clear();

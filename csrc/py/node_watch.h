@@ -18,6 +18,9 @@ bool pn_watch_check(PyObject *obj);
  * Python code, raises nothing. */
 bool pn_watch_holds(PyObject *watch);
 
+/* A number that CPython changes whenever the class or one of its bases changes; 0: none now. */
+unsigned pn_type_version(const PyTypeObject *type);
+
 /* What a watch was found to hold by: while no class of it has changed in any way (CPython
  * gives a class a new version tag then), only what it says of modules is looked at. All
  * zero: nothing is known. Belongs to one watch, which keeps the classes. */

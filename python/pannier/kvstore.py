@@ -60,20 +60,11 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         plain = self._plain()
         return CollectionView(self, collection) if plain is None else plain[collection]
 
-    # put, get, get_all, delete: methods of the C base.
+    # put, put_all, get, get_all, delete: methods of the C base.
 
-    def put_all(
-        self,
-        kv_pairs: List[Tuple[str, dict]],
-        collection: str = DEFAULT_COLLECTION,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-    ) -> None:
-        """Puts each ``(key, value)``; any batch size is accepted (the peer's base class
-        refuses all but 1)."""
-        rest: Any = kv_pairs
-        if type(kv_pairs) in (list, tuple) and self._is_ours("put"):
-            rest = islice(kv_pairs, self._put_pairs(kv_pairs, collection), None)
-        for key, val in rest:
+    def _put_rest(self, kv_pairs: Any, done: int, collection: str) -> None:
+        # what put_all leaves: other iterables, what is no pair, an overridden put
+        for key, val in islice(kv_pairs, done, None) if done else kv_pairs:
             self.put(key, val, collection=collection)
 
     def _is_ours(self, name: str) -> bool:

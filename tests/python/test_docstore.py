@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -1028,3 +1029,172 @@ def test_nodes_of_every_class_round_trip(docs, store_text):
         same(lambda s: s.get_document(node.node_id, raise_error=False), a, b)
     same(lambda s: s.docs, a, b)
     same_state(a, b)
+
+
+# -- the C methods, and what they leave to others ----------------------------------------------
+
+C_CALLS = {
+    "get_document": (("n0",), {"doc_id": "n0", "raise_error": False}),
+    "get_node": (("n0",), {"node_id": "n0", "raise_error": True}),
+    "get_nodes": ((["n0", "n1"],), {"node_ids": ["n1"], "raise_error": True}),
+    "document_exists": (("n0",), {"doc_id": "nowhere"}),
+    "get_document_hash": (("n0",), {"doc_id": "nowhere"}),
+    "set_document_hash": (("n0", "h"), {"doc_id": "new", "doc_hash": "\u00e9\"\\"}),
+    "get_all_document_hashes": ((), {}),
+    "get_ref_doc_info": (("d0",), {"ref_doc_id": "nowhere"}),
+    "get_all_ref_doc_info": ((), {}),
+    "ref_doc_exists": (("d0",), {"ref_doc_id": "nowhere"}),
+    "delete_document": (("n0",), {"doc_id": "nowhere", "raise_error": False}),
+}
+
+
+def test_every_c_method_is_tried():
+    from pannier import _core
+
+    assert set(C_CALLS) == {name for name in vars(_core.DocMethods) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", C_CALLS)
+def test_arguments_by_place_and_by_name(pair, name):
+    a, b = pair
+    args, kwargs = C_CALLS[name]
+    same(lambda s: getattr(s, name)(*clone(args)), a, b)
+    same(lambda s: getattr(s, name)(**clone(kwargs)), a, b)
+    same_state(a, b)
+
+
+@pytest.mark.parametrize("name", C_CALLS)
+def test_wrong_arguments_are_the_peers_type_errors(pair, name):
+    args, _ = C_CALLS[name]
+    for more, kwargs in (((1, 2, 3), {}), ((), {"nonsense": 1})):
+        for store in pair:
+            with pytest.raises(TypeError):
+                getattr(store, name)(*args, *more, **kwargs)
+    if args:
+        for store in pair:
+            with pytest.raises(TypeError, match="missing"):
+                getattr(store, name)()
+
+
+@pytest.mark.parametrize("name", ["get_document", "get_node", "get_nodes", "delete_document"])
+@pytest.mark.parametrize("raise_error", [0, 1, "", [1], None])
+def test_raise_error_may_be_any_object(pair, name, raise_error):
+    a, b = pair
+    for key in ("n0", "nowhere"):
+        same(lambda s: getattr(s, name)([key] if name == "get_nodes" else key, raise_error), a, b)
+    same_state(a, b)
+
+
+@pytest.mark.parametrize("name", C_CALLS)
+@pytest.mark.parametrize("key", [5, None, ("n0",), oracle.clone(b"n0"), 1.5])
+def test_ids_of_other_types(pair, name, key):
+    a, b = pair
+    args, _ = C_CALLS[name]
+    if args and name != "get_nodes":
+        same(lambda s: getattr(s, name)(key, *args[1:]), a, b)
+        same_state(a, b)
+
+
+@pytest.mark.parametrize("on_class", [False, True])
+def test_a_replaced_get_document_is_what_get_node_calls(pair, on_class):
+    def other(*args, **kwargs):
+        return TextNode(text="other", id_="other")
+
+    for store in pair:
+        with mock.patch.object(type(store) if on_class else store, "get_document", other):
+            assert store.get_node("n0").text == "other"
+            assert [n.text for n in store.get_nodes(["n0", "n1"])] == ["other", "other"]
+        assert store.get_node("n0").text == "text"
+        with mock.patch.object(type(store) if on_class else store, "get_node", other):
+            assert store.get_nodes(["n0"])[0].text == "other"
+            assert store.get_document("n0").text == "text"
+        with mock.patch.object(type(store) if on_class else store, "get_ref_doc_info", lambda *args: None):
+            assert not store.ref_doc_exists("d0")
+        assert store.ref_doc_exists("d0")
+
+
+def test_a_subclass_may_call_what_it_overrides():
+    for side in SIDES:
+
+        class Mine(side.SimpleDocumentStore):
+            def get_document(self, doc_id, raise_error=True):
+                found = super().get_document(doc_id, raise_error)
+                if found is not None:
+                    found.metadata["mine"] = True
+                return found
+
+        store = Mine()
+        store.add_documents(batch())
+        assert store.get_node("n0").metadata["mine"]
+        assert [n.metadata["mine"] for n in store.get_nodes(["n0", "d1"])] == [True, True]
+        assert store.get_document("nowhere", raise_error=False) is None
+        assert store.document_exists("n0") and store.get_document_hash("n0")
+
+
+def test_a_replaced_ref_doc_info_class_is_used(pair):
+    def other(self, node_ids, metadata):
+        self.node_ids, self.metadata = list(node_ids) + ["other"], metadata
+
+    for store in pair:
+        with mock.patch.object(RefDocInfo, "__init__", other):
+            assert store.get_ref_doc_info("d0").node_ids == ["n0", "n1", "other"]
+            assert store.get_all_ref_doc_info()["d0"].node_ids == ["n0", "n1", "other"]
+        assert store.get_ref_doc_info("d0").node_ids == ["n0", "n1"]
+
+
+# -- docs, seen from all sides -----------------------------------------------------------------
+
+
+def test_docs_answers_before_anything_is_built(pair):
+    for store in pair:
+        docs = store.docs
+        assert "n0" in docs and "nowhere" not in docs and 5 not in docs and len(docs) == 7
+        with pytest.raises(KeyError, match="nowhere"):
+            docs["nowhere"]
+        with pytest.raises(KeyError):
+            docs[5]
+        with pytest.raises(TypeError):
+            docs[[]]
+        assert docs.get("nowhere") is None
+        assert len(docs) == 7 and list(docs)[:2] == ["d0", "n0"] and list(reversed(docs))[0] == "n4"
+
+
+def test_docs_keeps_what_was_built_when_its_ids_are_looked_at(pair):
+    class Key(str):
+        pass
+
+    for store in pair:
+        docs = store.docs
+        first = docs["n1"]
+        assert list(docs) == ["d0", "n0", "n1", "d1", "n2", "n3", "n4"]
+        assert docs["n1"] is first and dict(docs)["n1"] is first
+        assert docs[Key("n2")] is docs["n2"]
+        del docs["n0"]
+        docs["mine"] = first
+        assert "n0" not in docs and docs["mine"] is first and len(docs) == 7
+        assert list(docs)[-1] == "mine" and store.document_exists("n0")
+
+
+def test_docs_of_values_that_are_live(pair):
+    """Values that a caller was handed, and may change, are built as they are now."""
+    for store in pair:
+        entry = store._kvstore.get("n4", collection=store._node_collection)
+        docs = store.docs
+        entry["__data__"]["metadata"]["deep"]["a"].append("late")
+        assert len(docs["n4"].metadata["deep"]["a"]) == 3  # what is nested is shared
+        entry["__data__"]["text"] = "changed"
+        assert docs["n4"].text == "text"
+
+
+def test_docs_outlives_its_store(pair):
+    import gc
+
+    snapshots = []
+    for store in pair:
+        snapshots.append(store.docs)
+        for key in list(store.docs):
+            store.delete_document(key, raise_error=False)
+    del store, pair
+    gc.collect()
+    for docs in snapshots:
+        assert [docs[key].node_id for key in docs] == ["d0", "n0", "n1", "d1", "n2", "n3", "n4"]

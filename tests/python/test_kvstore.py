@@ -756,3 +756,153 @@ def test_attributes_may_be_set():
         store.note = "mine"
         assert store.note == "mine"
     assert difference(raw.SimpleKVStore()._mapping_factory, impl.SimpleKVStore()._mapping_factory) is None
+
+
+# -- young, native, plain: a table's three forms are one to its callers ------------------------
+
+
+def test_collections_keep_the_order_of_their_first_touch_through_all_forms():
+    a, b = pair()
+    for s in (a, b):
+        s.get("k", "read")
+        s.put("k", {"v": [1]}, "written")
+        s.delete("k", "deleted")
+        s.get_all("all")
+    assert json.loads(persisted(b)) == {"read": {}, "written": {"k": {"v": [1]}}, "deleted": {}, "all": {}}
+    same_bytes(a, b)
+    for s in (a, b):
+        s.put("k2", {}, "written")
+        s.put("k", {}, "last")
+    same_bytes(a, b)
+    same(lambda s: s.to_dict(), a, b)
+    same_bytes(a, b)
+
+
+@pytest.mark.parametrize("become", [lambda s: None, persisted, lambda s: s._collections_mappings["c"]["k"], lambda s: s.to_dict()])
+def test_values_stay_the_same_objects_in_all_forms(become):
+    for side in SIDES:
+        s = side.SimpleKVStore()
+        inner = [1]
+        s.put("k", {"v": inner}, "c")
+        stored = s.get_all("c")["k"]
+        become(s)
+        assert s.get_all("c")["k"] is stored and s.get("k", "c")["v"] is inner
+        s.put("k2", {"v": inner}, "c")
+        become(s)
+        assert list(s.get_all("c")) == ["k", "k2"] and s.delete("k", "c") and not s.delete("k", "c")
+        assert s.get("k", "c") is None and s.get("k", "other") is None
+
+
+def test_equal_names_that_are_other_objects():
+    a, b = pair()
+    for i in range(9):
+        for s in (a, b):
+            s.put(f"k{i}", {"i": i}, "".join(["c", str(i % 6)]))
+    for i in range(9):
+        same(lambda s: s.get(f"k{i}", "".join(["c", str(i % 6)])), a, b)
+    same_bytes(a, b)
+
+
+def test_get_all_again_is_another_dict_of_the_same_values():
+    for s in loaded_pair({"c": {str(i): {"i": [i]} for i in range(20)}}):
+        first, second = s.get_all("c"), s.get_all("c")
+        assert first is not second and all(first[k] is second[k] for k in second)
+        first.pop("3")
+        second["new"] = {}
+        assert list(s.get_all("c")) == [str(i) for i in range(20)]
+        s.put("3", {"i": "put"}, "c")
+        assert s.get_all("c")["3"] == {"i": "put"} and list(s.get_all("c"))[3] == "3"
+        s.delete("4", "c")
+        s.put("4", {}, "c")
+        assert list(s.get_all("c"))[-1] == "4" and len(s.get_all("c")) == 20
+        s._collections_mappings["c"]["5"] = {"raw": 1}
+        assert s.get_all("c")["5"] == {"raw": 1}
+        s._collections_mappings.clear()
+        assert s.get_all("c") == {}
+
+
+def test_get_all_holds_no_value_that_was_removed():
+    import gc
+    import weakref
+
+    class Traced(dict):
+        def copy(self):
+            return self
+
+    for s in loaded_pair({"c": {"k": {}}}):
+        for remove in (lambda: s.delete("t", "c"), lambda: s.put("t", {}, "c")):
+            value = Traced()
+            s.put("t", value, "c")
+            assert s.get_all("c")["t"] is value and s.get_all("c")["t"] is value
+            alive = weakref.ref(value)
+            del value
+            remove()
+            gc.collect()
+            assert alive() is None
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_put_all_of_odd_items_stops_where_the_peer_does(asynchronous):
+    name = "aput_all" if asynchronous else "put_all"
+    for pairs in (
+        [("a", {"v": 1}), ["b", {"v": 2}], ("c", {"v": 3})],
+        [("a", {"v": 1}), 5, ("c", {"v": 3})],
+        [("a", {"v": 1}), ("b", {}, 1)],
+        [("a", {"v": 1}), ("b", 7)],
+        [("a", {"v": 1}), ([], {})],
+        (("a", {"v": 1}), ("b", {})),
+        {"ab": 1, "cd": 2},
+        [],
+    ):
+        a, b = pair()
+        for s in (a, b):
+            s.put("a", {"old": True}, "c")
+        same(lambda s: getattr(s, name)(clone(pairs), "c"), a, b)
+        same(lambda s: s.get_all("c"), a, b)
+        same_bytes(a, b)
+
+
+def test_put_all_goes_through_a_put_that_was_replaced():
+    for side in SIDES:
+
+        class Mine(side.SimpleKVStore):
+            def put(self, key, val, collection="data"):
+                super().put(key, dict(val, mine=True), collection)
+
+        s = Mine()
+        s.put_all([("a", {})])
+        assert s.get("a") == {"mine": True}
+        s = side.SimpleKVStore()
+        seen = []
+        s.put = lambda key, val, collection: seen.append(key)
+        s.put_all([("a", {}), ("b", {})])
+        assert seen == ["a", "b"] and s.get_all() == {}
+        del s.put
+        s.put_all([("a", {})])
+        assert s.get_all() == {"a": {}}
+
+
+def test_a_list_that_changes_while_it_is_put():
+    class Grows(dict):
+        def copy(self):
+            if len(pairs) < 4:
+                pairs.append((f"more{len(pairs)}", Grows()))
+            return {}
+
+    for side in SIDES:
+        pairs = [("first", Grows())]
+        s = side.SimpleKVStore()
+        s.put_all(pairs)
+        assert list(s.get_all()) == ["first", "more1", "more2", "more3"]
+
+
+def test_get_many_gets_each():
+    s = impl.SimpleKVStore()
+    s.put_all([("a", {"v": 1}), ("b", {"v": 2})], "c")
+    for keys in (["b", "no", "a"], ("b", "no", "a"), iter(["b", "no", "a"])):
+        assert s.get_many(keys, "c") == [{"v": 2}, None, {"v": 1}]
+    assert s.get_many([5, ("x",)], "c") == [None, None]
+    with pytest.raises(TypeError):
+        s.get_many([[]], "c")
+    with pytest.raises(TypeError):
+        s.get_many(5)

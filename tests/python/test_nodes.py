@@ -501,3 +501,33 @@ def test_readers_are_checked() -> None:
         _core.set_node_readers(({}, (), None, ()))
     with pytest.raises(ValueError, match="plan"):
         _core.encode_node(plain(TextNode), ())
+
+
+def test_nodes_that_follow_one_another_share_only_what_is_alike() -> None:
+    """Numbers that begin alike, keys in another order, fewer and more of them, a value that
+    comes twice and then not: each node is built from its own text."""
+    metadata: List[Dict[str, Any]] = [
+        {"a": 1, "b": "x", "c": None},
+        {"a": 12, "b": "x", "c": None},
+        {"a": 1, "b": "xy", "c": None},
+        {"a": 1.5, "b": "x", "c": True},
+        {"a": 1, "c": None, "b": "x"},
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "x", "c": None, "d": 10**30},
+        {},
+        {"a": -1, "b": 1, "c": "1"},
+        {"a": True, "b": 1, "c": "1"},
+        {str(i): i for i in range(40)},
+        {str(i): i + 1 for i in range(40)},
+        {"a": "\u00e9", "b": "\U0001f600" * 3},
+    ]
+    for one in metadata * 2:
+        for two in metadata[:6]:
+            source = RelatedNodeInfo(node_id="s", metadata=two)
+            node = TextNode(id_="n", text="t\U0001f600" + "a" * 40 + "\n" + "\u00e9" * 3, metadata=one)
+            node.relationships[NodeRelationship.SOURCE] = source
+            text = bytes(_core.encode_node(node))
+            built, want = _core.decode_node(text), the_peers(text)
+            assert state(built) == state(want)
+            built.metadata["mine"] = 1
+            built.relationships[NodeRelationship.SOURCE].metadata["mine"] = 1
