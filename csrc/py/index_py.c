@@ -358,6 +358,7 @@ static PyObject *struct_put(PyObject *module, PyObject *args)
     int gc = pn_gc_pause();
     pn_status s = pn_py_key(name, &a, &n) && pn_py_key(key, &b, &k) ? put_struct(kv, n, k, type, fields, names, &old)
                                                                     : PN_ERR_CALLBACK;
+    pn_gone_free(&kv->gone, PN_GONE_STEP, &pn_py_host);
     pn_gc_resume(gc);
     pn_buf_clear(&a);
     pn_buf_clear(&b);

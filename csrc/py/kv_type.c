@@ -373,7 +373,7 @@ static int remove_key(kv_object *self, PyObject *collection, PyObject *key)
     pn_cell old = {.kind = PN_CELL_EMPTY};
     int removed = pn_py_key(key, &scratch, &k) ? pn_coll_remove(coll, k, &old) : -1;
     pn_buf_clear(&scratch);
-    pn_cell_release(&old, &pn_py_host);
+    pn_kv_let_go(self->kv, &old);
     return removed;
 }
 
@@ -623,6 +623,7 @@ static pn_status write_native(kv_object *self, pn_buf *out, pn_kv_place *place)
     pn_status s = PN_ERR_EXISTS;
     for (int i = 0; s == PN_ERR_EXISTS && i < WRITE_TRIES && self->kv != NULL; i++) {
         pn_kv *kv = pn_kv_ref(self->kv);
+        pn_gone_free(&kv->gone, SIZE_MAX, &pn_py_host);
         out->len = 0;
         pn_kv_place_clear(place);
         s = pn_kv_write_json(kv, out, place);

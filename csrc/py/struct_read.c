@@ -273,6 +273,7 @@ static pn_cell *find_entry(PyObject *module, PyObject *table, PyObject *name, Py
 {
     pn_kv *kv = pn_py_kv(pn_state_of(module), table);
     if (kv == NULL || !PyUnicode_CheckExact(name) || !PyUnicode_CheckExact(key)) return NULL;
+    pn_gone_free(&kv->gone, PN_GONE_STEP, &pn_py_host);
     pn_buf a, b;
     pn_bytes n, k;
     pn_buf_init(&a, &pn_alloc_system);

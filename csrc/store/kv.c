@@ -55,6 +55,17 @@ void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
     pn_alloc_put(alloc, coll);
 }
 
+void pn_kv_let_go(pn_kv *kv, pn_cell *old)
+{
+    if (old->kind != PN_CELL_STRUCT) {
+        pn_host host = kv->host; /* host code may free the store */
+        pn_cell_release(old, &host);
+        return;
+    }
+    pn_gone_add(&kv->gone, old->structure, &kv->host);
+    *old = (pn_cell){.kind = PN_CELL_EMPTY};
+}
+
 pn_kv *pn_kv_ref(pn_kv *kv)
 {
     kv->refs++;
@@ -69,6 +80,7 @@ void pn_kv_unref(pn_kv *kv)
     void *value;
     while (pn_omap_next(&kv->colls, &pos, &name, &value)) pn_coll_free(*(pn_coll **)value, kv->alloc, &kv->host);
     pn_omap_clear(&kv->colls);
+    pn_gone_free(&kv->gone, SIZE_MAX, &kv->host);
     pn_changes_clear(&kv->names);
     pn_changes_clear(&kv->taken);
     pn_alloc_put(kv->alloc, kv);

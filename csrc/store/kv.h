@@ -16,6 +16,7 @@
 
 #include "store/cell.h"
 #include "store/changes.h"
+#include "store/gone.h"
 
 /* Besides its cells a collection notes what changed since the last commit (kv_pack.h):
  * put and remove do so here, and who changes a cell where it is calls pn_coll_touch. */
@@ -34,6 +35,7 @@ typedef struct pn_kv {
     pn_omap colls;           /* name -> pn_coll * */
     pn_changes names, taken; /* of colls, as a collection has them of its cells */
     bool taking;             /* a commit is under way */
+    pn_gone gone;            /* index structs that were removed */
 } pn_kv;
 
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out);
@@ -55,6 +57,9 @@ static inline pn_cell *pn_coll_get(const pn_coll *c, pn_bytes key) { return pn_o
  * (EMPTY when the key is new). `owner` as in pn_omap_put. */
 pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old);
 bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
+/* Releases what was removed: at once (host code may run), but for index structs, which may be
+ * large. Whoever stores or reads one calls pn_gone_free on kv->gone. */
+void pn_kv_let_go(pn_kv *kv, pn_cell *old);
 /* The value in a cell of the collection changed where it is. Settling a cell, or giving it
  * another form, is no change. */
 static inline void pn_coll_touch(pn_coll *c, const pn_cell *cell)

@@ -144,15 +144,30 @@ pn_status pn_struct_add(pn_struct *s, pn_bytes name)
     return PN_OK;
 }
 
-void pn_struct_free(pn_struct *s, const pn_host *host)
+static void spend(size_t *effort, size_t n) { *effort -= n < *effort ? n : *effort; }
+
+bool pn_struct_free_some(pn_struct *s, size_t *effort, const pn_host *host)
 {
-    if (s == NULL) return;
-    for (size_t i = 0; i < s->count; i++) {
-        release_words(s->columns[i].words, s->columns[i].word_len, host);
-        column_clear(&s->columns[i]);
+    for (; s->count && *effort; s->count--) {
+        pn_column *c = &s->columns[s->count - 1];
+        size_t n = c->word_len < *effort ? c->word_len : *effort;
+        c->word_len -= n;
+        release_words(c->words + c->word_len, n, host);
+        spend(effort, n);
+        if (c->word_len) return false;
+        column_clear(c);
+        spend(effort, 1);
     }
+    if (s->count) return false;
     pn_buf_clear(&s->type);
     pn_alloc_put(s->alloc, s);
+    return true;
+}
+
+void pn_struct_free(pn_struct *s, const pn_host *host)
+{
+    size_t effort = SIZE_MAX;
+    if (s != NULL) (void)pn_struct_free_some(s, &effort, host);
 }
 
 /* ---- writing ---- */

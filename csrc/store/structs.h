@@ -61,6 +61,7 @@ typedef struct pn_struct {
     pn_buf type; /* UTF-8 */
     size_t count;
     bool pending; /* a commit under way has the struct (struct_pack.h) */
+    struct pn_struct *next; /* while it waits to be freed (gone.h) */
     pn_column columns[PN_STRUCT_MAX_COLUMNS];
 } pn_struct;
 
@@ -70,6 +71,9 @@ pn_status pn_struct_new(const pn_alloc *alloc, pn_bytes type, pn_struct **out);
 pn_status pn_struct_add(pn_struct *s, pn_bytes name);
 /* Releases all words to the host. NULL is fine. */
 void pn_struct_free(pn_struct *s, const pn_host *host);
+/* The same in parts, of a struct that nobody uses any more: drops at most *effort words,
+ * which are taken off it, at least 1 for each column that is freed. true: all of it is gone. */
+bool pn_struct_free_some(pn_struct *s, size_t *effort, const pn_host *host);
 
 /* From the JSON text of an entry. UNSUPPORTED when it is of another shape, or its inner
  * text is not just what json.dumps prints. */

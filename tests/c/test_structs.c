@@ -3,7 +3,7 @@
 #include "check.h"
 #include "fail_alloc.h"
 #include "store/cell.h"
-#include "store/structs.h"
+#include "store/gone.h"
 
 /* ---- a host whose objects are numbers: word 2 * n + 2 stands for object n ---- */
 
@@ -366,8 +366,64 @@ static void test_rows_read_get_words_once(void)
     CHECK_EQ_INT(references(), 0);
 }
 
+/* ---- freeing in parts ---- */
+
+enum { PAIRS = 20 };
+
+/* A struct of one column with PAIRS rows, whose words are held. */
+static pn_struct *struct_of_pairs(void)
+{
+    pn_struct *s;
+    row rows[PAIRS];
+    for (int i = 0; i < PAIRS; i++) rows[i] = (row){i, i + PAIRS};
+    CHECK(pn_struct_new(&pn_alloc_system, PN_BYTES("t"), &s) == PN_OK);
+    CHECK(pn_struct_add(s, PN_BYTES("a")) == PN_OK);
+    CHECK(pn_struct_add(s, PN_BYTES("b")) == PN_OK);
+    CHECK(set_rows(&s->columns[0], rows, PAIRS) == PN_OK);
+    return s;
+}
+
+static void test_what_is_gone_is_freed_in_parts(void)
+{
+    pn_gone gone = {NULL, 0};
+    pn_gone_add(&gone, struct_of_pairs(), &host);
+    pn_gone_add(&gone, struct_of_pairs(), &host);
+    CHECK_EQ_INT(references(), 4 * PAIRS); /* nothing yet */
+    size_t waiting = gone.bytes;
+    pn_gone_free(&gone, 5, &host);
+    int left = references();
+    CHECK(left >= 4 * PAIRS - 5 && left < 4 * PAIRS);
+    for (int i = 0; i < 1000 && gone.first != NULL; i++) pn_gone_free(&gone, 3, &host);
+    CHECK(gone.first == NULL && waiting > 0);
+    CHECK_EQ_INT(gone.bytes, 0);
+    CHECK_EQ_INT(references(), 0);
+    pn_gone_add(&gone, struct_of_pairs(), &host);
+    pn_gone_free(&gone, SIZE_MAX, &host);
+    CHECK(gone.first == NULL);
+    CHECK_EQ_INT(references(), 0);
+}
+
+static void test_little_waits(void)
+{
+    pn_gone gone = {NULL, 0};
+    pn_gone_add(&gone, struct_of_pairs(), &host);
+    size_t one = gone.bytes;
+    gone.bytes = PN_GONE_MOST - 1000; /* as if there were many */
+    pn_gone_add(&gone, struct_of_pairs(), &host);
+    CHECK_EQ_INT(references(), 2 * PAIRS); /* the first had to go, */
+    gone.bytes = one;
+    pn_struct *large = struct_of_pairs();
+    CHECK(pn_buf_reserve(&large->columns[1].text, PN_GONE_MOST) == PN_OK);
+    pn_gone_add(&gone, large, &host); /* and this one goes with all that wait */
+    CHECK(gone.first == NULL);
+    CHECK_EQ_INT(gone.bytes, 0);
+    CHECK_EQ_INT(references(), 0);
+}
+
 int main(void)
 {
+    RUN(test_what_is_gone_is_freed_in_parts);
+    RUN(test_little_waits);
     RUN(test_each_change_encodes_what_is_new);
     RUN(test_random_changes);
     RUN(test_a_failed_edit_changes_nothing);

@@ -370,9 +370,17 @@ def test_what_a_struct_held_is_given_back():
     del struct
     assert sys.getrefcount(text) == before
     store.add_index_struct(IndexDict(index_id="i", nodes_dict={text: text}))
-    store.delete_index_struct("i")
+    store.delete_index_struct("i")  # costs nothing; what comes next frees
+    store.add_index_struct(IndexDict(index_id="j"))
     assert sys.getrefcount(text) == before
     store.add_index_struct(IndexDict(index_id="i", nodes_dict={text: text}))
+    store.delete_index_struct("i")
+    assert sys.getrefcount(text) > before
+    store._kvstore._pn_encode()
+    assert sys.getrefcount(text) == before
+    store.add_index_struct(IndexDict(index_id="i", nodes_dict={text: text}))
+    store.delete_index_struct("i")
+    store.add_index_struct(IndexDict(index_id="k", nodes_dict={text: text}))
     del store
     gc.collect()
     assert sys.getrefcount(text) == before
