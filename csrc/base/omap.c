@@ -63,7 +63,7 @@ static size_t probe(const pn_omap *m, pn_bytes key, uint32_t hash, uint32_t *fou
             continue;
         }
         head *e = entry_at(m, n - 1);
-        if (e->hash == hash && e->len == key.len && (key.len == 0 || memcmp(e->ptr, key.ptr, key.len) == 0)) {
+        if (e->hash == hash && e->len == key.len && (e->ptr == key.ptr || key.len == 0 || memcmp(e->ptr, key.ptr, key.len) == 0)) {
             *found = n;
             return i;
         }
@@ -153,12 +153,17 @@ static pn_status make_room(pn_omap *m)
     return pn_omap_reserve(m, want);
 }
 
-void *pn_omap_get(const pn_omap *m, pn_bytes key)
+void *pn_omap_get_hashed(const pn_omap *m, pn_bytes key, uint32_t hash)
 {
     if (m->live == 0) return NULL;
     uint32_t n;
-    probe(m, key, (uint32_t)pn_hash_bytes(key, m->seed), &n);
+    probe(m, key, hash, &n);
     return n ? value_of(entry_at(m, n - 1)) : NULL;
+}
+
+void *pn_omap_get(const pn_omap *m, pn_bytes key)
+{
+    return m->live ? pn_omap_get_hashed(m, key, (uint32_t)pn_hash_bytes(key, m->seed)) : NULL;
 }
 
 uint32_t pn_omap_near(const pn_omap *m, pn_bytes key)
@@ -232,9 +237,14 @@ pn_status pn_omap_put_hashed(pn_omap *m, pn_bytes key, uint32_t hash, pn_blob *o
 
 bool pn_omap_remove(pn_omap *m, pn_bytes key, void *out)
 {
+    return m->live && pn_omap_remove_hashed(m, key, (uint32_t)pn_hash_bytes(key, m->seed), out);
+}
+
+bool pn_omap_remove_hashed(pn_omap *m, pn_bytes key, uint32_t hash, void *out)
+{
     if (m->live == 0) return false;
     uint32_t n;
-    size_t slot = probe(m, key, (uint32_t)pn_hash_bytes(key, m->seed), &n);
+    size_t slot = probe(m, key, hash, &n);
     if (n == 0) return false;
     head *e = entry_at(m, n - 1);
     if (out != NULL) memcpy(out, value_of(e), m->value_size);

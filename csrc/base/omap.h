@@ -78,12 +78,15 @@ static inline void *pn_omap_value_at(const pn_omap *m, size_t i)
  * taken when the key is new), or NULL: the key is copied. */
 pn_status pn_omap_put(pn_omap *m, pn_bytes key, pn_blob *owner, void **value, bool *added);
 
-/* Many puts in a row wait for memory, mostly. Whoever knows the next keys hashes them ahead
+/* Many calls in a row wait for memory, mostly. Whoever knows the next keys hashes them ahead
  * of time (near), has the index's slot brought near, and somewhat later the entry that it
- * names (nearer); then puts with that hash. The hash is good for this map alone. */
+ * names (nearer); then calls with that hash. The hash is good for this map alone. */
 uint32_t pn_omap_near(const pn_omap *m, pn_bytes key);
 void pn_omap_nearer(const pn_omap *m, uint32_t hash);
 pn_status pn_omap_put_hashed(pn_omap *m, pn_bytes key, uint32_t hash, pn_blob *owner, void **value, bool *added);
+
+void *pn_omap_get_hashed(const pn_omap *m, pn_bytes key, uint32_t hash);
+bool pn_omap_remove_hashed(pn_omap *m, pn_bytes key, uint32_t hash, void *out);
 
 /* Removes; copies the value to *out (may be NULL) when it was there. */
 bool pn_omap_remove(pn_omap *m, pn_bytes key, void *out);

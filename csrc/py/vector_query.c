@@ -507,15 +507,6 @@ PyObject *pn_vector_query_many(PyObject *op, PyObject *args)
 
 /* ---- deletion ---- */
 
-/* Nothing is deleted unless all can be: each needs its source id. */
-static pn_status delete_picks(pn_vec *v, const pn_bytes *ids, size_t n)
-{
-    for (size_t i = 0; i < n; i++) PN_FAIL_IF(pn_omap_get(&v->refs, ids[i]) == NULL, PN_ERR_UNSUPPORTED);
-    PN_TRY(pn_buf_reserve(&v->dropped, n * sizeof(void *)));
-    for (size_t i = 0; i < n; i++) PN_TRY(pn_vec_delete_id(v, ids[i]));
-    return PN_OK;
-}
-
 const char pn_vector_delete_matching_doc[] =
     "delete_matching(node_ids, filters, condition) -> bool: deletes what query would choose\n"
     "from. False: nothing was deleted, the peer's own code has to do it.";
@@ -543,7 +534,7 @@ static pn_status delete_found(pn_vec *v, const pn_rows *rows)
     pn_buf_init(&bytes, &pn_alloc_system);
     pn_buf_init(&ids, &pn_alloc_system);
     pn_status s = own_ids(rows, &bytes, &ids);
-    if (s == PN_OK) s = delete_picks(v, (const pn_bytes *)(const void *)ids.data, rows->n);
+    if (s == PN_OK) s = pn_vec_delete_ids(v, (const pn_bytes *)(const void *)ids.data, rows->n);
     pn_buf_clear(&bytes);
     pn_buf_clear(&ids);
     return s;

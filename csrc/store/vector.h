@@ -160,8 +160,9 @@ pn_status pn_vec_live_note(pn_vec *v, pn_bytes id, struct pn_live_note **out);
 /* Removes everything that came from the source. PN_ERR_UNSUPPORTED, and nothing is
  * changed, when one of its ids has no vector. O(ids of the source). */
 pn_status pn_vec_delete_ref(pn_vec *v, pn_bytes ref, size_t *deleted);
-/* Removes one id from all three. NOT_FOUND when it has no vector; UNSUPPORTED when it
- * has one but no source. Nothing is changed then. */
+/* Removes different ids from all three. NOT_FOUND when one has no vector; UNSUPPORTED when
+ * it has one but no source. Nothing is changed then. Their bytes are not the table's own. */
+pn_status pn_vec_delete_ids(pn_vec *v, const pn_bytes *ids, size_t n);
 pn_status pn_vec_delete_id(pn_vec *v, pn_bytes id);
 
 /* Where all vectors lie in one block in their order at equal distances: the matrix.

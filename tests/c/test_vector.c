@@ -153,6 +153,37 @@ static void test_delete_by_source_refuses_an_id_without_a_row(void)
     pn_vec_clear(&v);
 }
 
+static void test_many_are_deleted_together_or_none(void)
+{
+    pn_vec v;
+    pn_vec_init(&v, &pn_alloc_system);
+    char names[100][8];
+    pn_bytes ids[100];
+    size_t deleted;
+    for (int i = 0; i < 100; i++) {
+        snprintf(names[i], sizeof names[i], "n%d", i);
+        ids[i] = text(names[i]);
+        put(&v, names[i], i < 50 ? "low" : "high", i);
+    }
+    CHECK_EQ_INT(pn_vec_delete_ids(&v, ids, 0), PN_OK);
+    pn_vec_remove_ref(&v, ids[39]);
+    CHECK_EQ_INT(pn_vec_delete_ids(&v, ids, 40), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_omap_len(&v.rows), 100);
+    CHECK_EQ_INT(pn_vec_delete_ids(&v, ids, 39), PN_OK);
+    CHECK_EQ_INT(pn_omap_len(&v.rows), 61);
+    CHECK_EQ_INT(pn_omap_len(&v.metas), 61);
+    CHECK(row_of(&v, "n38") == NULL && row_of(&v, "n39") != NULL);
+    pn_vec_remove_row(&v, ids[75]);
+    CHECK_EQ_INT(pn_vec_delete_ref(&v, text("high"), &deleted), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_omap_len(&v.refs), 60);
+    pn_vec_remove_ref(&v, ids[75]);
+    CHECK_EQ_INT(pn_vec_delete_ref(&v, text("high"), &deleted), PN_OK);
+    CHECK_EQ_INT(deleted, 49);
+    CHECK(pn_vec_consistent(&v));
+    CHECK_EQ_INT(pn_omap_len(&v.rows), 11);
+    pn_vec_clear(&v);
+}
+
 static void test_a_source_can_change(void)
 {
     pn_vec v;
@@ -378,6 +409,7 @@ int main(void)
     RUN(test_too_many_dimensions_are_unsupported);
     RUN(test_delete_by_source);
     RUN(test_delete_by_source_refuses_an_id_without_a_row);
+    RUN(test_many_are_deleted_together_or_none);
     RUN(test_a_source_can_change);
     RUN(test_hosts_are_handed_out_once);
     RUN(test_file_round_trip);
