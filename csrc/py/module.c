@@ -39,6 +39,7 @@ static int module_exec(PyObject *module)
         pn_py_add_node_decode, pn_py_add_docs, pn_py_add_snapshot, pn_py_add_structs,
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
         pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
+        pn_py_add_graph_models, pn_py_add_graph_nodes, pn_py_add_graph_triplets,
         pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -67,6 +68,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->node_names);
     Py_VISIT(state->doc_methods);
     int stop = pn_doc_classes_traverse(state->doc_classes, visit, arg);
+    if (!stop) stop = pn_graph_models_traverse(state->graph_models, visit, arg);
     return stop ? stop : pn_node_readers_traverse(state->node_readers, visit, arg);
 }
 
@@ -95,6 +97,9 @@ static int module_clear(PyObject *module)
     pn_doc_classes *classes = state->doc_classes;
     state->doc_classes = NULL;
     pn_doc_classes_free(classes);
+    pn_graph_models *models = state->graph_models;
+    state->graph_models = NULL;
+    pn_graph_models_free(models);
     Py_CLEAR(state->doc_methods);
     return 0;
 }

@@ -14,6 +14,7 @@
 
 typedef struct pn_node_readers pn_node_readers; /* node_decode.h */
 typedef struct pn_doc_classes pn_doc_classes;   /* doc_type.c */
+typedef struct pn_graph_models pn_graph_models; /* graph_models.h */
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
@@ -25,6 +26,8 @@ typedef struct pn_module_state {
     PyObject *graph_by_hand;
     int graph_inner_limit;
     PyObject *graph_data_name;     /* "_data" */
+    pn_graph_models *graph_models; /* of a property graph, or NULL */
+    Py_ssize_t graph_renames;      /* how often a node of one may have got another id */
     PyTypeObject *text_type;
     PyTypeObject *snapshot_type;
     PyObject *json_dumps;  /* json.dumps */
@@ -67,6 +70,11 @@ int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations
 int pn_py_add_pool(PyObject *module);     /* pool_py.c: threads, the kernel */
 int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
 int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */
+int pn_py_add_graph_models(PyObject *module); /* graph_models.c: the classes of a property graph */
+void pn_graph_models_free(pn_graph_models *models);
+int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg);
+int pn_py_add_graph_nodes(PyObject *module); /* graph_nodes.c: NodeIndex */
+int pn_py_add_graph_triplets(PyObject *module); /* graph_triplets.c: TripletIndex */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */
 int pn_py_add_pack(PyObject *module);     /* pack_type.c: Pack, reading one */
 int pn_py_add_pack_batch(PyObject *module); /* pack_batch.c: PackBatch, writing one */

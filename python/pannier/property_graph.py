@@ -1,13 +1,13 @@
 """SimplePropertyGraphStore: LlamaIndex's own class, with an index beside its graph.
 
 ``store.graph`` is LlamaIndex's ``LabelledPropertyGraph``. Its ``nodes`` and ``triplets``
-become a dict and a set that know more than they contain: which triplets touch a node,
-and the place of a key in the order. So ``get(ids=)``, ``get_triplets(ids=,
-entity_names=)``, ``get_rel_map`` and ``delete(ids=)`` cost what they touch, and whoever
-changes ``graph.nodes`` or ``graph.triplets`` meanwhile, or puts others in their place,
-is noticed. They are put in when the first such call comes to a graph of more than a few
-nodes or triplets, and only if nobody else holds the old ones; otherwise all are looked at,
-as LlamaIndex does.
+are a dict and a set that know more than they contain: which triplets touch a node, and
+the place of a key in the order. So ``get(ids=)``, ``get_triplets(ids=, entity_names=)``,
+``get_rel_map`` and ``delete`` of what they name cost what they touch, and whoever changes
+``graph.nodes`` or ``graph.triplets`` meanwhile, or puts others in their place, is noticed.
+A graph that the store makes has them from the start. Into a graph that it was given they
+are put when the first such call comes and there are more than a few nodes or triplets, and
+only if nobody else holds the old ones; otherwise all are looked at, as LlamaIndex does.
 
 Differences (docs/differences.md):
 
@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import copy
 import io
-import itertools
 import json
 import os
 import sys
-from collections import defaultdict
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import fsspec
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.graph_stores.simple_labelled import (
     SimplePropertyGraphStore as PeerPropertyGraphStore,
 )
@@ -46,7 +45,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
-from pannier import _files, _pack
+from pannier import _core, _files, _pack
 from pannier.errors import CorruptStoreError, UnserializableError
 
 __all__ = ["SimplePropertyGraphStore"]
@@ -58,23 +57,50 @@ _FEW = 24
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
 
+# ----- What the core is told of the classes -----
+
+# A value for each field, by class: in the order that csrc/py/graph_models.c spells out.
+_SAMPLES: Dict[Any, Dict[str, Any]] = {
+    EntityNode: {"label": "l", "embedding": None, "properties": {}, "name": 'a"b'},
+    ChunkNode: {"label": "l", "embedding": None, "properties": {}, "text": "t", "id_": None},
+    Relation: {"label": "l", "source_id": "a", "target_id": "b", "properties": {}},
+}
+_STATE = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+
+
+def _tell_core() -> bool:
+    """Tell the core of the installed classes, if they are as it knows them."""
+    made = [kind.model_validate(fields) for kind, fields in _SAMPLES.items()]
+    if any(list(node.__dict__) != list(fields) for node, fields in zip(made, _SAMPLES.values())):
+        return False
+    entity, chunk, relation = made
+    if (entity.id, chunk.id, relation.id) != ("a b", str(hash("t")), "l"):
+        return False
+    if any((x.__pydantic_extra__, x.__pydantic_private__) != (None, None) for x in made):
+        return False
+    slots = tuple(BaseModel.__dict__[name] for name in _STATE)
+    _core.graph_models(tuple(_SAMPLES), tuple(x.model_fields_set for x in made), slots)
+    return True
+
+
+_NATIVE = _tell_core()
+
+
 # ----- Noticing that a node gets another id -----
 
 
 class _Ids:
-    """Counts assignments to what the id of an EntityNode or ChunkNode is made of.
+    """Reports assignments to what the id of an EntityNode or ChunkNode is made of.
 
     An id is computed from the node, the key in ``graph.nodes`` is not: a node that is
-    renamed in place is found by its new name, under its old key. The count tells an
-    index that it has to look again.
+    renamed in place is found by its new name, under its old key. An index looks again
+    after such a report.
     """
 
     fields = frozenset({"name", "text", "id_"})
 
     def __init__(self) -> None:
-        self.changes = 0
         self.watching = False
-        self._numbers = itertools.count(1)
 
     def watch(self) -> None:
         if self.watching:
@@ -84,7 +110,7 @@ class _Ids:
         def __setattr__(node: Any, name: str, value: Any) -> None:
             assign(node, name, value)
             if name in self.fields:
-                self.changes = next(self._numbers)  # after: an index sees both or neither
+                _core.node_renamed()  # after: an index sees both or neither
 
         LabelledNode.__setattr__ = __setattr__  # type: ignore[method-assign]
         self.watching = True
@@ -96,68 +122,27 @@ _ids = _Ids()
 # ----- The containers -----
 
 
-class NodeDict(dict):
-    """``graph.nodes``, with the places of its keys and the keys that are no ids.
+def _forgetting(kind: Any, name: str) -> Any:
+    """A method of the plain container that changes many items: the index is made anew
+    when needed."""
+    change = getattr(kind, name)
 
-    Invariant, while ``_seen`` equals ``_ids.changes``: ``_odd`` holds just the keys
-    whose node is not one of LlamaIndex's two classes or has another id. ``_places`` is
-    None or numbers all keys in the order of the dict. ``_seen`` is -1 when nothing has
-    been looked at: then changes cost nothing more.
-    """
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.forget()
+        return change(self, *args, **kwargs)
 
-    __slots__ = ("_odd", "_places", "_next", "_seen")
+    method.__name__ = name
+    return method
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._forget()
 
-    def _forget(self) -> None:
-        self._odd: Dict[Any, None] = {}
-        self._places: Optional[Dict[Any, int]] = None
-        self._next = 0
-        self._seen = -1
+class NodeDict(_core.NodeIndex):
+    """``graph.nodes``, with the places of its keys and the keys that are no ids."""
 
-    def odd(self) -> Dict[Any, None]:
-        """Keys whose node may have any id: O(1), O(n) after a renaming."""
-        if self._seen != _ids.changes:
-            _ids.watch()
-            self._seen = _ids.changes
-            self._odd = {key: None for key, node in self.items() if not _has_id(node, key)}
-        return self._odd
+    __slots__ = ()
 
     def in_order(self, keys: List[Any]) -> List[Any]:
         """The keys, all of which are here, in the order of the dict."""
-        if len(keys) < 2:
-            return keys
-        if self._places is None:
-            self._places = {key: i for i, key in enumerate(self)}
-            self._next = len(self)
-        return sorted(keys, key=self._places.__getitem__)
-
-    def __setitem__(self, key: Any, node: Any) -> None:
-        super().__setitem__(key, node)
-        if self._seen >= 0:
-            if _has_id(node, key):
-                self._odd.pop(key, None)
-            else:
-                self._odd[key] = None
-        if self._places is not None and key not in self._places:
-            self._places[key] = self._next
-            self._next += 1
-
-    def _drop(self, key: Any) -> None:
-        self._odd.pop(key, None)
-        if self._places is not None:
-            self._places.pop(key, None)
-
-    def __delitem__(self, key: Any) -> None:
-        super().__delitem__(key)
-        self._drop(key)
-
-    def pop(self, key: Any, *default: Any) -> Any:
-        node = super().pop(key, *default)
-        self._drop(key)
-        return node
+        return sorted(keys, key=self.places().__getitem__) if len(keys) > 1 else keys
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         if key not in self:
@@ -165,21 +150,9 @@ class NodeDict(dict):
         return self[key]
 
     def popitem(self) -> Tuple[Any, Any]:
-        key, node = super().popitem()
-        self._drop(key)
-        return key, node
-
-    def clear(self) -> None:
-        super().clear()
-        self._forget()
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        self._forget()
-        super().update(*args, **kwargs)
-
-    def __ior__(self, other: Any) -> "NodeDict":  # type: ignore[override,misc]
-        self.update(other)
-        return self
+        for key in reversed(self):
+            return key, self.pop(key)
+        return super().popitem()  # its KeyError
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
@@ -188,70 +161,16 @@ class NodeDict(dict):
         return self.__reduce__()
 
 
-def _has_id(node: Any, key: Any) -> bool:
-    kind = type(node)
-    try:
-        return (kind is EntityNode or kind is ChunkNode) and bool(node.id == key)
-    except Exception:  # a field of another type: whoever asks for the id gets the error
-        return False
+class TripletSet(_core.TripletIndex):
+    """``graph.triplets``, with the triplets of each node."""
 
-
-class TripletSet(set):
-    """``graph.triplets``, with the triplets of each node once somebody has asked.
-
-    Invariant: ``_touching`` is None, or holds for every source and target id the
-    triplets of that node, in order of addition, and nothing else.
-    """
-
-    __slots__ = ("_touching",)
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._touching: Optional[Dict[Any, Dict[Key, None]]] = None
-
-    def touching(self, ids: Iterable[Any]) -> Optional[Iterable[Key]]:
-        """The triplets that touch one of the nodes, each once. None: not all that is
-        in the set is a triplet."""
-        if self._touching is None:
-            index: Dict[Any, Dict[Key, None]] = defaultdict(dict)
-            for triplet in self:
-                if type(triplet) is not tuple or len(triplet) != 3:
-                    return None
-                index[triplet[0]][triplet] = None
-                index[triplet[2]][triplet] = None
-            self._touching = dict(index)
-        parts = [self._touching[i] for i in ids if i in self._touching]
-        if len(parts) == 1:
-            return list(parts[0])
-        return {triplet: None for part in parts for triplet in part}
-
-    def add(self, triplet: Any) -> None:
-        size = len(self)
-        super().add(triplet)
-        if self._touching is not None and len(self) != size and not _link(self._touching, triplet):
-            self._touching = None
-
-    def _unlink(self, triplet: Any) -> None:
-        if self._touching is None:
-            return
-        for node in {triplet[0], triplet[2]}:
-            links = self._touching[node]
-            del links[triplet]
-            if not links:
-                del self._touching[node]
-
-    def remove(self, triplet: Any) -> None:
-        super().remove(triplet)
-        self._unlink(triplet)
-
-    def discard(self, triplet: Any) -> None:
-        if triplet in self:
-            self.remove(triplet)
+    __slots__ = ()
 
     def pop(self) -> Any:
-        triplet = super().pop()
-        self._unlink(triplet)
-        return triplet
+        for triplet in self:
+            self.remove(triplet)
+            return triplet
+        return super().pop()  # its KeyError
 
     def __repr__(self) -> str:
         return repr(set(self))
@@ -263,31 +182,16 @@ class TripletSet(set):
         return self.__reduce__()
 
 
-def _link(index: Dict[Any, Dict[Key, None]], triplet: Any) -> bool:
-    if type(triplet) is not tuple or len(triplet) != 3:
-        return False
-    index.setdefault(triplet[0], {})[triplet] = None
-    index.setdefault(triplet[2], {})[triplet] = None
-    return True
-
-
-def _forgetting(name: str) -> Any:
-    """A set method that changes many elements: the index is made anew when needed."""
-    change = getattr(set, name)
-
-    def method(self: TripletSet, *args: Any) -> Any:
-        self._touching = None
-        return change(self, *args)
-
-    method.__name__ = name
-    return method
-
-
-for _name in (
-    "clear update difference_update intersection_update symmetric_difference_update "
-    "__ior__ __iand__ __isub__ __ixor__"
-).split():
-    setattr(TripletSet, _name, _forgetting(_name))
+for _ours, _plain, _names in (
+    (NodeDict, dict, "clear update __ior__"),
+    (
+        TripletSet,
+        set,
+        "clear update difference_update intersection_update symmetric_difference_update __ior__ __iand__ __isub__ __ixor__",
+    ),
+):
+    for _name in _names.split():
+        setattr(_ours, _name, _forgetting(_plain, _name))
 
 
 def _references(fields: Dict[str, Any], name: str) -> int:
@@ -313,6 +217,7 @@ def _index(graph: Any) -> Optional[Tuple[NodeDict, TripletSet]]:
     """The indexed nodes and triplets of a graph, or None: go LlamaIndex's way."""
     if type(graph) is not LabelledPropertyGraph:
         return None
+    _ids.watch()
     nodes = _indexed(graph.__dict__, "nodes", dict, NodeDict)
     triplets = _indexed(graph.__dict__, "triplets", set, TripletSet)
     return None if nodes is None or triplets is None else (nodes, triplets)
@@ -395,8 +300,9 @@ def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
         graph.relations.setdefault(name, relation)
         return
     graph.triplets.add(key)
-    nodes[subj_id] = subj
-    nodes[obj_id] = obj
+    if subj_id != source or obj_id != target:  # else they stand there
+        nodes[subj_id] = subj
+        nodes[obj_id] = obj
     graph.relations[name] = relation
 
 
@@ -429,6 +335,11 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
     Args:
         graph (Optional[LabelledPropertyGraph]): contents, used as they are.
     """
+
+    def __init__(self, graph: Optional[LabelledPropertyGraph] = None) -> None:
+        super().__init__(graph)
+        if graph is None:
+            _index(self.graph)
 
     def get(
         self,

@@ -389,8 +389,8 @@ def check_index(graph: LabelledPropertyGraph) -> None:
 # -- one by one -----------------------------------------------------------------------------------
 
 
-def small() -> SimplePropertyGraphStore:
-    store = SimplePropertyGraphStore()
+def small(graph: Any = None) -> SimplePropertyGraphStore:
+    store = SimplePropertyGraphStore(graph)
     store.upsert_nodes([EntityNode(name=n, properties={"n": n}) for n in "abc"])
     store.upsert_relations(
         [Relation(label="r", source_id="a", target_id="b"), Relation(label="r", source_id="b", target_id="c")]
@@ -486,8 +486,14 @@ def test_a_renamed_node_is_found_by_its_name() -> None:
         node.unknown = 1
 
 
+def test_a_graph_of_its_own_is_indexed_from_the_start() -> None:
+    store = SimplePropertyGraphStore()
+    assert is_indexed(store) and store.graph.model_fields_set == set() == LabelledPropertyGraph().model_fields_set
+    assert not is_indexed(SimplePropertyGraphStore(LabelledPropertyGraph()))
+
+
 def test_containers_that_somebody_holds_stay() -> None:
-    store = small()
+    store = small(LabelledPropertyGraph())
     nodes, triplets = store.graph.nodes, store.graph.triplets
     assert len(store.get_triplets(ids=["b"])) == 2
     assert store.graph.nodes is nodes and store.graph.triplets is triplets and type(nodes) is dict
@@ -502,7 +508,7 @@ def test_containers_that_somebody_holds_stay() -> None:
 
 
 def test_the_index_leaves_no_trace() -> None:
-    theirs, ours = small(), small()
+    theirs, ours = small(LabelledPropertyGraph()), small(LabelledPropertyGraph())
     before = repr(ours.graph)
     fields = set(ours.graph.model_fields_set)
     ours.get(ids=["a"])
@@ -631,7 +637,7 @@ def test_async_methods_call_these() -> None:
 def test_an_index_is_made_from_a_few_nodes_on(monkeypatch: Any) -> None:
     monkeypatch.setattr(property_graph, "_FEW", 24)
     for n, by_get, by_triplets in ((24, False, False), (25, True, True)):
-        store = SimplePropertyGraphStore()
+        store = SimplePropertyGraphStore(LabelledPropertyGraph())
         store.upsert_relations(
             [Relation(label="r", source_id=f"n{i}", target_id=f"n{(i + 1) % n}") for i in range(n)]
         )

@@ -1,0 +1,51 @@
+/* graph_models.h: what the core knows of the classes that a property graph is made of.
+ *
+ *     graph_models((EntityNode, ChunkNode, Relation), (a full set of fields each),
+ *                  (descriptors of __pydantic_fields_set__, _extra_, _private_))
+ *
+ * is called once by pannier.property_graph, after it has seen that the installed classes
+ * have the fields and ids that are spelt out here (a model's order of fields is that of
+ * PN_GRAPH_FIELDS below). node_renamed() says that what an id is made of was assigned to,
+ * on some node in the process.
+ *
+ * Nothing here runs Python code.
+ */
+#ifndef PN_PY_GRAPH_MODELS_H
+#define PN_PY_GRAPH_MODELS_H
+
+#include "py/module.h"
+
+typedef enum pn_graph_kind { PN_GRAPH_ENTITY, PN_GRAPH_CHUNK, PN_GRAPH_RELATION, PN_GRAPH_KINDS } pn_graph_kind;
+
+typedef enum pn_graph_field {
+    PN_GRAPH_LABEL, PN_GRAPH_EMBEDDING, PN_GRAPH_PROPERTIES, PN_GRAPH_NAME,
+    PN_GRAPH_TEXT, PN_GRAPH_ID, PN_GRAPH_SOURCE, PN_GRAPH_TARGET, PN_GRAPH_NAMES,
+} pn_graph_field;
+
+/* The fields of a class in its order. */
+enum { PN_GRAPH_MOST = 5 };
+typedef struct pn_graph_fields {
+    int count;
+    pn_graph_field of[PN_GRAPH_MOST];
+} pn_graph_fields;
+extern const pn_graph_fields pn_graph_fields_of[PN_GRAPH_KINDS];
+extern const char *const pn_graph_name_text[PN_GRAPH_NAMES];
+
+struct pn_graph_models {
+    PyTypeObject *type[PN_GRAPH_KINDS];
+    PyObject *full_set[PN_GRAPH_KINDS];
+    PyObject *slot[3];                /* descriptors: fields_set, extra, private */
+    PyObject *name[PN_GRAPH_NAMES];   /* interned */
+};
+
+/* The class of an object: PN_GRAPH_KINDS when it is none of them (or none are known). */
+pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *object);
+
+/* The instance dict of a model, borrowed from the instance; NULL, no exception, if there is none. */
+PyObject *pn_graph_dict_of(PyObject *object);
+
+/* A new instance with these fields: state as pydantic leaves it when all were given. Takes
+ * no reference; the dict must not be used for anything else. NULL with an exception set. */
+PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, PyObject *fields);
+
+#endif

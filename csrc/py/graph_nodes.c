@@ -1,0 +1,295 @@
+/* graph_nodes.c: NodeIndex, the base of a property graph's `nodes`.
+ *
+ * A dict that knows which of its keys are no ids: a node's id is computed from the node, so
+ * one that is renamed in place is found by its new name, under its old key. What is known
+ * counts while `seen` equals the number of renamings in the process, which
+ * pannier.property_graph reports; NEVER: nothing has been looked at, and changes cost
+ * nothing more than those of a dict.
+ *
+ *   odd     {key: None} of the keys whose node is of another class than LlamaIndex's two or
+ *           has another id
+ *   places  {key: number}, the order of the dict, or NULL: nobody has asked
+ */
+#include "py/graph_models.h"
+
+enum { NEVER = -1 };
+
+typedef struct {
+    PyDictObject dict;
+    PyObject *odd, *places;
+    Py_ssize_t next_place, seen;
+} nodes_object;
+
+/* ---- ids ---- */
+
+/* Whether `text` with each quote made a space is `id`. */
+static bool is_unquoted(PyObject *text, PyObject *id)
+{
+    Py_ssize_t n = PyUnicode_GET_LENGTH(text);
+    if (n != PyUnicode_GET_LENGTH(id)) return false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
+        if ((c == '"' ? ' ' : c) != PyUnicode_READ_CHAR(id, i)) return false;
+    }
+    return true;
+}
+
+/* Of a ChunkNode without an id: its decimal hash. */
+static bool is_hash(PyObject *text, PyObject *id)
+{
+    PyObject *number = text && PyUnicode_CheckExact(text) ? PyLong_FromSsize_t(PyObject_Hash(text)) : NULL;
+    PyObject *digits = number ? PyObject_Str(number) : NULL;
+    bool same = digits != NULL && PyUnicode_Compare(digits, id) == 0;
+    Py_XDECREF(number);
+    Py_XDECREF(digits);
+    return same;
+}
+
+static PyObject *field(PyObject *fields, PyObject *name)
+{
+    PyObject *value = PyDict_GetItemWithError(fields, name);
+    return value == NULL || value == Py_None || PyUnicode_CheckExact(value) ? value : NULL;
+}
+
+static bool entity_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+{
+    PyObject *name = field(fields, models->name[PN_GRAPH_NAME]);
+    return name != NULL && name != Py_None && is_unquoted(name, id);
+}
+
+static bool chunk_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+{
+    PyObject *own = field(fields, models->name[PN_GRAPH_ID]);
+    if (own == NULL) return false;
+    return own == Py_None ? is_hash(field(fields, models->name[PN_GRAPH_TEXT]), id) : PyUnicode_Compare(own, id) == 0;
+}
+
+/* Whether the node is of one of the two classes and `key` is its id; false in doubt. Runs no
+ * Python code. */
+static bool has_id(const pn_graph_models *models, PyObject *node, PyObject *key)
+{
+    pn_graph_kind kind = pn_graph_kind_of(models, node);
+    if (!PyUnicode_CheckExact(key) || (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK)) return false;
+    PyObject *fields = pn_graph_dict_of(node);
+    bool has = fields && (kind == PN_GRAPH_ENTITY ? entity_has(models, fields, key) : chunk_has(models, fields, key));
+    PyErr_Clear();
+    return has;
+}
+
+static pn_module_state *state_of(PyObject *op) { return pn_state_of_type(Py_TYPE(op)); }
+
+/* ---- what is known ---- */
+
+static void forget(nodes_object *self)
+{
+    PyObject *odd = self->odd, *places = self->places;
+    self->odd = self->places = NULL;
+    self->next_place = 0;
+    self->seen = NEVER;
+    Py_XDECREF(odd); /* last: keys may run code */
+    Py_XDECREF(places);
+}
+
+static int forget_if(int failed, PyObject *op)
+{
+    if (failed) forget((nodes_object *)op);
+    return failed;
+}
+
+static int note_odd(nodes_object *self, PyObject *key)
+{
+    if (self->odd == NULL) self->odd = PyDict_New();
+    return self->odd ? PyDict_SetItem(self->odd, key, Py_None) : -1;
+}
+
+/* Takes the key out of a dict where it may be. */
+static int take_out(PyObject *dict, PyObject *key)
+{
+    if (dict == NULL || PyDict_GET_SIZE(dict) == 0) return 0;
+    int there = PyDict_Contains(dict, key);
+    return there > 0 ? PyDict_DelItem(dict, key) : there;
+}
+
+static int put_place(nodes_object *self, PyObject *key)
+{
+    int there = self->places ? PyDict_Contains(self->places, key) : 1;
+    if (there) return there < 0 ? -1 : 0;
+    PyObject *place = PyLong_FromSsize_t(self->next_place++);
+    int failed = place ? PyDict_SetItem(self->places, key, place) : -1;
+    Py_XDECREF(place);
+    return failed;
+}
+
+static int note_put(nodes_object *self, PyObject *key, PyObject *node)
+{
+    if (self->seen == NEVER) return 0;
+    const pn_module_state *state = state_of((PyObject *)self);
+    if (state == NULL) return -1;
+    if ((has_id(state->graph_models, node, key) ? take_out(self->odd, key) : note_odd(self, key)) < 0) return -1;
+    return put_place(self, key);
+}
+
+static int note_gone(nodes_object *self, PyObject *key)
+{
+    return take_out(self->odd, key) < 0 ? -1 : take_out(self->places, key);
+}
+
+/* Looks at all nodes. */
+static int look(nodes_object *self, const pn_module_state *state)
+{
+    PyObject *key, *node;
+    Py_ssize_t pos = 0, size = PyDict_GET_SIZE(self);
+    forget(self);
+    self->seen = state->graph_renames;
+    while (PyDict_Next((PyObject *)self, &pos, &key, &node)) {
+        if (has_id(state->graph_models, node, key)) continue;
+        Py_INCREF(key);
+        int failed = note_odd(self, key); /* may run code of the key */
+        Py_DECREF(key);
+        if (failed) return -1;
+        if (PyDict_GET_SIZE(self) != size) return PyErr_Format(PyExc_RuntimeError, "dictionary changed size"), -1;
+    }
+    return 0;
+}
+
+static PyObject *nodes_odd(PyObject *op, PyObject *ignored)
+{
+    (void)ignored;
+    nodes_object *self = (nodes_object *)op;
+    const pn_module_state *state = state_of(op);
+    if (state == NULL) return NULL;
+    if (self->seen != state->graph_renames && forget_if(look(self, state), op)) return NULL;
+    if (self->odd == NULL) self->odd = PyDict_New();
+    return Py_XNewRef(self->odd);
+}
+
+static int number_all(nodes_object *self)
+{
+    PyObject *keys = PyDict_Keys((PyObject *)self);
+    self->places = PyDict_New();
+    int failed = keys == NULL || self->places == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(keys); i++) failed = put_place(self, PyList_GET_ITEM(keys, i));
+    Py_XDECREF(keys);
+    return failed;
+}
+
+static PyObject *nodes_places(PyObject *op, PyObject *ignored)
+{
+    (void)ignored;
+    nodes_object *self = (nodes_object *)op;
+    if (self->places == NULL && forget_if(number_all(self), op)) return NULL;
+    return Py_NewRef(self->places);
+}
+
+static PyObject *nodes_forget(PyObject *op, PyObject *ignored)
+{
+    (void)ignored;
+    forget((nodes_object *)op);
+    Py_RETURN_NONE;
+}
+
+/* ---- the dict ---- */
+
+static int assign(PyObject *op, PyObject *key, PyObject *node)
+{
+    int failed = node ? PyDict_SetItem(op, key, node) : PyDict_DelItem(op, key);
+    if (failed) return failed;
+    return forget_if(node ? note_put((nodes_object *)op, key, node) : note_gone((nodes_object *)op, key), op);
+}
+
+/* What goes is released when all is noted: that may run code which changes the dict. */
+static int nodes_assign(PyObject *op, PyObject *key, PyObject *node)
+{
+    PyObject *old = Py_XNewRef(PyDict_GetItemWithError(op, key));
+    int failed = old == NULL && PyErr_Occurred() ? -1 : assign(op, key, node);
+    Py_XDECREF(old);
+    return failed;
+}
+
+static PyObject *nodes_pop(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    if (n < 1 || n > 2) return PyErr_Format(PyExc_TypeError, "pop expected 1 or 2 arguments, got %zd", n);
+    PyObject *node = Py_XNewRef(PyDict_GetItemWithError(op, args[0]));
+    if (node == NULL && !PyErr_Occurred() && n == 2) return Py_NewRef(args[1]);
+    if (node == NULL && PyErr_Occurred()) return NULL;
+    if (nodes_assign(op, args[0], NULL) == 0) return node; /* KeyError without a node */
+    Py_XDECREF(node);
+    return NULL;
+}
+
+static PyObject *nodes_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *op = PyDict_Type.tp_new(type, args, kwargs);
+    if (op != NULL) ((nodes_object *)op)->seen = NEVER;
+    return op;
+}
+
+/* A dict without items is known from the start. */
+static int nodes_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    const pn_module_state *state = state_of(op);
+    if (state == NULL || PyDict_Type.tp_init(op, args, kwargs) < 0) return -1;
+    forget((nodes_object *)op);
+    if (PyDict_GET_SIZE(op) == 0) ((nodes_object *)op)->seen = state->graph_renames;
+    return 0;
+}
+
+static int nodes_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((nodes_object *)op)->odd);
+    Py_VISIT(((nodes_object *)op)->places);
+    return PyDict_Type.tp_traverse(op, visit, arg);
+}
+
+static int nodes_clear(PyObject *op)
+{
+    forget((nodes_object *)op);
+    return PyDict_Type.tp_clear(op);
+}
+
+static void nodes_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    forget((nodes_object *)op);
+    PyDict_Type.tp_dealloc(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"pop", (PyCFunction)(void (*)(void))nodes_pop, METH_FASTCALL, "As dict.pop."},
+    {"odd", nodes_odd, METH_NOARGS, "{key: None}: keys whose node may have any id. O(1), O(n) after a renaming."},
+    {"places", nodes_places, METH_NOARGS, "{key: number}, in the order of the dict. O(1), O(n) the first time."},
+    {"forget", nodes_forget, METH_NOARGS, "Call this after a change that dict's own methods make."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "The nodes of a property graph: a dict that knows which keys are no ids."},
+    {Py_tp_new, nodes_new},
+    {Py_tp_init, nodes_init},
+    {Py_tp_dealloc, nodes_dealloc},
+    {Py_tp_traverse, nodes_traverse},
+    {Py_tp_clear, nodes_clear},
+    {Py_tp_methods, methods},
+    {Py_mp_ass_subscript, nodes_assign},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pannier._core.NodeIndex",
+    .basicsize = sizeof(nodes_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+int pn_py_add_graph_nodes(PyObject *module)
+{
+    PyObject *bases = PyTuple_Pack(1, &PyDict_Type);
+    PyObject *type = bases ? PyType_FromModuleAndSpec(module, &spec, bases) : NULL;
+    int failed = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(bases);
+    Py_XDECREF(type);
+    return failed;
+}
