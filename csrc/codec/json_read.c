@@ -152,24 +152,31 @@ static bool settled(const uint8_t *p, const uint8_t *end, double v)
     return end != NULL && end - p < PN_JSON_MAX_INT_DIGITS && v != 0 && !isinf(v);
 }
 
+/* One element, of any shape. */
+static pn_status read_double(pn_json_reader *r, double *out)
+{
+    r->p = pn_lex_space(r->p, r->end);
+    const uint8_t *end = pn_double_read(r->p, r->end, out);
+    if (!settled(r->p, end, *out)) return odd_double(r, out);
+    r->p = end;
+    return PN_OK;
+}
+
 /* From behind the opening bracket to behind the closing one. */
 static pn_status read_doubles(pn_json_reader *r, double *out, size_t cap, size_t *len)
 {
-    size_t n = 0;
-    double v;
+    size_t n = 0, run;
     if (pn_json_peek(r) == PN_JSON_BAD && *r->p == ']') goto done;
     for (;;) {
-        r->p = pn_lex_space(r->p, r->end);
-        const uint8_t *end = pn_double_read(r->p, r->end, &v);
-        if (settled(r->p, end, v))
-            r->p = end;
-        else
-            PN_TRY(odd_double(r, &v));
+        r->p = pn_double_run(r->base, r->p, r->end, out + n, cap - n, &run);
+        n += run;
+        double v;
+        PN_TRY(read_double(r, &v));
         PN_FAIL_IF(n == cap, PN_ERR_UNSUPPORTED);
         out[n++] = v;
         r->p = pn_lex_space(r->p, r->end);
         if (r->p == r->end || *r->p != ',') break;
-        r->p++;
+        r->p = pn_lex_space(r->p + 1, r->end);
     }
     PN_FAIL_IF(r->p == r->end || *r->p != ']', PN_ERR_UNSUPPORTED);
 done:

@@ -27,6 +27,15 @@ size_t pn_double_print(double value, char *out);
  * with one that breaks off ("1.", "1e"). Reads nothing at or behind `end`. */
 const uint8_t *pn_double_read(const uint8_t *p, const uint8_t *end, double *out);
 
+/* Reads the numbers at p that are each followed by a comma, as long as they have the shape
+ * that embeddings have ("-0.0123456789012345, "), and steps over commas and one space behind
+ * each. Stops in front of the first that is anything else, a zero among them, or near the end
+ * of the text, which pn_double_read then reads; may stop at once. Reads from `start`, where
+ * the text begins, to `end`. Stores at most cap, sets *len; returns where it stopped. The values
+ * are those of pn_double_read. */
+const uint8_t *pn_double_run(const uint8_t *start, const uint8_t *p, const uint8_t *end, double *out, size_t cap,
+                             size_t *len);
+
 /* Names of the libraries that were compiled in, e.g. "fast_float, dragonbox". */
 const char *pn_number_backend(void);
 

@@ -22,6 +22,10 @@
 #include <charconv>
 #endif
 #include <system_error>
+#if defined(__SSE2__) && defined(PN_HAVE_FAST_FLOAT)
+#define PN_DIGITS_BY_SIXTEEN 1
+#include <emmintrin.h>
+#endif
 
 namespace {
 
@@ -135,6 +139,79 @@ inline bool scale(uint64_t w, int64_t q, bool negative, double &out)
     return false;
 #endif
 }
+
+/* ---- runs of numbers ---- */
+
+#if defined(PN_DIGITS_BY_SIXTEEN)
+
+/* How far behind the start of a number reading looks, and how far in front of its end. */
+enum { LOOK_AHEAD = 40, LOOK_BACK = 32, MOST_PLACES = 22 };
+
+/* Loaded from + n, the last n bytes are ones (n <= 16). */
+alignas(16) constexpr uint8_t keep_last[32] = {0,    0,    0,    0,    0,    0,    0,    0,    0,    0,   0,
+                                               0,    0,    0,    0,    0,    0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                               0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+inline __m128i load16(const uint8_t *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+
+/* A bit for each of the 32 bytes at p: whether it is a digit. */
+inline uint32_t digit_mask(const uint8_t *p)
+{
+    const __m128i zero = _mm_set1_epi8('0'), nine = _mm_set1_epi8(9);
+    __m128i a = _mm_sub_epi8(load16(p), zero), b = _mm_sub_epi8(load16(p + 16), zero);
+    a = _mm_cmpeq_epi8(_mm_min_epu8(a, nine), a);
+    b = _mm_cmpeq_epi8(_mm_min_epu8(b, nine), b);
+    return static_cast<uint32_t>(_mm_movemask_epi8(a)) | static_cast<uint32_t>(_mm_movemask_epi8(b)) << 16;
+}
+
+/* The last n of the 16 digits at p, n <= 16, in fours. */
+inline __m128i fours(const uint8_t *p, unsigned n)
+{
+    __m128i d = _mm_and_si128(_mm_sub_epi8(load16(p), _mm_set1_epi8('0')), load16(keep_last + n));
+    __m128i tens = _mm_mullo_epi16(_mm_and_si128(d, _mm_set1_epi16(0xff)), _mm_set1_epi16(10));
+    return _mm_madd_epi16(_mm_add_epi16(tens, _mm_srli_epi16(d, 8)), _mm_set1_epi32(1 << 16 | 100));
+}
+
+/* The n digits in front of end, n <= 24, in three eights, the lowest last. */
+inline void eights(const uint8_t *end, unsigned n, uint32_t out[4])
+{
+    __m128i low = fours(end - 16, n < 16 ? n : 16), high = fours(end - 32, n < 16 ? 0 : n - 16);
+    __m128i all = _mm_madd_epi16(_mm_packs_epi32(high, low), _mm_set1_epi32(1 << 16 | 10000));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(out), all);
+}
+
+/* One digit, a point, digits, a comma: what lies between sign and comma, as w and places.
+ * Too many digits for w, w = 0 and all other shapes: false. */
+inline bool usual_number(const uint8_t *first, uint32_t digits, uint64_t &w, unsigned &places)
+{
+    places = static_cast<unsigned>(__builtin_ctz(~(digits >> 2)));
+    const uint8_t *end = first + 2 + places;
+    uint64_t whole = static_cast<uint64_t>(*first) - '0';
+    unsigned most = whole == 0 ? MOST_PLACES : 16;
+    if ((digits & 3) != 1 || first[1] != '.' || places - 1 >= most || *end != ',') return false;
+    uint32_t e[4];
+    eights(end, places, e);
+    w = whole * power10[places > 16 ? 0 : places] + e[1] * power10[16] + e[2] * power10[8] + e[3];
+    return w != 0 && e[1] < 1000; /* below 10^19 */
+}
+
+/* w / 10^places, 0 < places <= MOST_PLACES: what scale gives, where there is no tie. */
+inline bool divide(uint64_t w, unsigned places, uint64_t sign, double &out)
+{
+    int lz = __builtin_clzll(w), q = -static_cast<int>(places);
+    fast_float::value128 product = fast_float::compute_product_approximation<55>(q, w << lz);
+    if (product.low + 1 <= 2) return false;
+    int upper = static_cast<int>(product.high >> 63);
+    uint64_t mantissa = product.high >> (upper + 9); /* one bit too many, for rounding */
+    mantissa = (mantissa + (mantissa & 1)) >> 1;
+    int64_t power2 = fast_float::detail::power(q) + upper - lz + 1023;
+    /* The implicit bit of the mantissa, or its carry, counts in the exponent. */
+    uint64_t bits = (static_cast<uint64_t>(power2 - 1) << 52) + mantissa + (sign << 63);
+    memcpy(&out, &bits, 8);
+    return true;
+}
+
+#endif
 
 /* ---- printing ---- */
 
@@ -302,6 +379,29 @@ extern "C" const uint8_t *pn_double_read(const uint8_t *p, const uint8_t *end, d
     }
     bool exact = places <= 19 || significant_digits(digits, p) <= 19;
     if (!exact || !scale(w, q, negative, *out)) *out = read_whole(start, p);
+    return p;
+}
+
+extern "C" const uint8_t *pn_double_run(const uint8_t *start, const uint8_t *p, const uint8_t *end, double *out,
+                                       size_t cap, size_t *len)
+{
+    size_t n = 0;
+#if defined(PN_DIGITS_BY_SIXTEEN)
+    for (bool room = p - start >= LOOK_BACK; room && n < cap && end - p >= LOOK_AHEAD; n++) {
+        /* Nothing here branches on the sign, which is a coin toss. */
+        uint32_t digits = digit_mask(p), sign = ~digits & 1;
+        const uint8_t *first = p + sign;
+        uint64_t w;
+        unsigned places;
+        if ((sign & (*p != '-')) != 0 || !usual_number(first, digits >> sign, w, places)) break;
+        if (!divide(w, places, sign, out[n])) break;
+        p = first + 4 + places;
+        if (__builtin_expect(p[-1] != ' ', 0)) p--;
+    }
+#else
+    (void)start, (void)end, (void)out, (void)cap;
+#endif
+    *len = n;
     return p;
 }
 

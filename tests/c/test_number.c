@@ -179,6 +179,84 @@ static void test_number_reads_long_literals(void)
     }
 }
 
+/* One number of a row: what embeddings look like, and what is nearly that. */
+static int put_number(char *to, uint64_t *rnd)
+{
+    static const char *near[] = {"0.0", "-0.0", "0", "-0", "7", "10.5", "1e-05", "-2.5e-07", "0.1e5", "NaN", "-Infinity",
+                                 "0.5", "-0.25", "9.000000000000000000000001", "0.0000000000000000000000001",
+                                 "9.9999999999999999", "9.99999999999999999999", "0.1844674407370955161600",
+                                 "0.0001844674407370955161", "0.999999999999999944488848768742172978818416595458984375",
+                                 "0.9999999999999999444", "1.00000000000000011102", "1.0000000000000003", "0.1 ", "0.1\t"};
+    uint64_t r = random_next(rnd);
+    double v = (double)(int64_t)random_next(rnd) * 0x1p-63;
+    switch (r % 8) {
+    case 0: return sprintf(to, "%s", near[(r >> 8) % (sizeof near / sizeof *near)]);
+    case 1: return sprintf(to, "%s", print((double)(float)v));
+    case 2: return sprintf(to, "%s", print((double)(float)(v * 0x1p-8)));
+    case 3: return sprintf(to, "%s", print(v * 9));
+    case 4: return sprintf(to, "%.*f", (int)(r >> 8) % 26, v * 3);
+    case 5: return sprintf(to, "%.*f", (int)(r >> 8) % 26, v * 1e-6);
+    case 6: return sprintf(to, "%lld.5", (long long)(random_next(rnd) >> (10 + (r >> 8) % 54)));
+    default: return sprintf(to, "%s", print(v));
+    }
+}
+
+/* Every number that the run takes is what pn_double_read reads there, and a comma follows. */
+static size_t check_run(const char *text, size_t n)
+{
+    double v[64], one;
+    size_t len;
+    uint8_t *copy = exact_copy(text, n);
+    const uint8_t *p = copy, *end = copy + n, *stop = pn_double_run(copy, copy + 1, end, v, 64, &len);
+    CHECK_EQ_INT(len == 0 ? stop == copy + 1 : 1, 1); /* nothing to look back at: it need not try */
+    size_t taken = 0;
+    for (p = copy; p < end; p = (p = memchr(p, ',', (size_t)(end - p))) == NULL ? end : p + 1) {
+        while (p < end && *p == ' ') p++;
+        stop = pn_double_run(copy, p, end, v, 64, &len);
+        CHECK(stop >= p && stop <= end && len <= 64);
+        for (size_t i = 0; i < len; i++, taken++) {
+            const uint8_t *behind = pn_double_read(p, end, &one);
+            CHECK(behind != NULL && *behind == ',' && to_bits(one) == to_bits(v[i]) && one != 0);
+            CHECK(to_bits(one) == to_bits(strtod((const char *)p, NULL)));
+            p = behind + 1 + (behind[1] == ' ');
+        }
+        if (len) CHECK(p == stop);
+        if (p == end) break;
+    }
+    free(copy);
+    return taken;
+}
+
+static void test_number_run_reads_what_read_reads(void)
+{
+    uint64_t rnd = 31;
+    size_t taken = 0, all = 0;
+    for (int i = 0; i < 3000; i++) {
+        char text[64 * 64];
+        int n = sprintf(text, "\"an-id-that-is-rather-long\": [");
+        const char *comma = i % 5 ? ", " : i % 2 ? "," : " , ";
+        for (uint64_t k = random_next(&rnd) % 40; k; k--, all++) {
+            n += put_number(text + n, &rnd);
+            n += sprintf(text + n, "%s", k > 1 ? comma : "]");
+        }
+        taken += check_run(text, (size_t)n);
+    }
+    CHECK(taken > all / 2 || strcmp(pn_number_backend(), "fast_float, dragonbox") != 0);
+}
+
+static void test_number_run_stops_at_its_capacity(void)
+{
+    char text[400] = "{\"x\": {\"this is a long key to begin with\": [";
+    size_t at = strlen(text), len;
+    for (int i = 0; i < 10; i++) strcat(text, "0.125, ");
+    strcat(text, "                                                  ");
+    double v[4] = {0, 0, 0, 7};
+    const uint8_t *p = (const uint8_t *)text, *stop = pn_double_run(p, p + at, p + strlen(text), v, 3, &len);
+    CHECK(len <= 3 && stop == p + at + 7 * len && v[3] == 7);
+    for (size_t i = 0; i < len; i++) CHECK(v[i] == 0.125);
+    CHECK(pn_double_run(p, p + at, p + strlen(text), v, 0, &len) == p + at && len == 0);
+}
+
 /* One line: float16, float32, float64 in hex, then the text. */
 static void check_line(const char *line, long *read)
 {
@@ -222,6 +300,8 @@ int main(void)
     RUN(test_number_reads_only_the_grammar);
     RUN(test_number_overflow_and_underflow);
     RUN(test_number_reads_long_literals);
+    RUN(test_number_run_reads_what_read_reads);
+    RUN(test_number_run_stops_at_its_capacity);
     RUN(test_number_hard_cases_of_parse_number_fxx);
     RUN(test_number_names_its_libraries);
     return check_summary();
