@@ -188,6 +188,23 @@ static pn_status take_row(pn_vec *v, pn_vec_band *b, size_t expected, void **out
     return PN_OK;
 }
 
+uint8_t *pn_vec_take_rows(pn_vec *v, uint32_t band, size_t n)
+{
+    const pn_vec_band *b = &v->bands[band];
+    pn_vec_block *last = b->block_count ? &b->blocks[b->block_count - 1] : NULL;
+    if (last == NULL || last->cap - last->used < n) return NULL;
+    uint8_t *rows = (uint8_t *)last->rows + last->used * b->stride;
+    last->used += n;
+    return rows;
+}
+
+void pn_vec_give_rows_back(pn_vec *v, uint32_t band, size_t n)
+{
+    const pn_vec_band *b = &v->bands[band];
+    assert(n == 0 || (b->block_count > 0 && b->blocks[b->block_count - 1].used >= n));
+    if (n > 0) b->blocks[b->block_count - 1].used -= n;
+}
+
 /* Borrowed blocks are full and stand before the one that rows are taken from. */
 pn_status pn_vec_borrow(pn_vec *v, pn_blob *owner, const uint8_t *rows, size_t count, size_t dim, bool wide,
                         uint32_t *band)

@@ -116,6 +116,10 @@ void pn_vec_untrack(pn_vec *v);
 pn_status pn_vec_put_row(pn_vec *v, pn_bytes id, pn_blob *owner, const double *values, size_t dim);
 /* A row with its values set that is in no map yet, for loaders. */
 pn_status pn_vec_new_row(pn_vec *v, const double *values, size_t dim, size_t expected_rows, pn_vec_row *out);
+/* `n` rows of a band that follow each other in memory, to be filled and adopted in that order;
+ * NULL when its last block has no such room. Those taken last can be given back. */
+uint8_t *pn_vec_take_rows(pn_vec *v, uint32_t band, size_t n);
+void pn_vec_give_rows_back(pn_vec *v, uint32_t band, size_t n);
 /* The same from floats or doubles that are taken as they are. */
 pn_status pn_vec_copy_row(pn_vec *v, const void *values, size_t dim, bool wide, size_t expected_rows, pn_vec_row *out);
 /* `count` rows that lie in the blob at distances of whole cache lines, 64-byte aligned, with

@@ -2,16 +2,13 @@
 
 #include "codec/json_read.h"
 #include "codec/json_write.h"
+#include "store/vector_pieces.h"
 
 enum { FIRST_VALUES = 4096 };
 
 /* Keys and values of one member are collected first, so that their bytes can be one
  * blob and the map is sized once. */
-typedef struct staged {
-    size_t id_at, id_len;
-    size_t text_at, text_len; /* of metadata and source ids */
-    pn_vec_row row;
-} staged;
+typedef pn_vec_staged staged;
 
 typedef struct loader {
     pn_vec *v;
@@ -19,6 +16,7 @@ typedef struct loader {
     pn_buf bytes;  /* ids and texts */
     pn_buf items;  /* staged */
     pn_buf values; /* double */
+    const uint8_t *pieces_from; /* where pieces may be tried again */
 } loader;
 
 static pn_status put_str(loader *l, const pn_json_str *s, size_t *at, size_t *len)
@@ -80,6 +78,16 @@ static pn_status read_meta(loader *l, staged *s)
     return PN_OK;
 }
 
+/* Behind a row: what follows of the same kind, where it is much. After an odd row a piece's
+ * worth is read before pieces are tried again. */
+static pn_status read_ahead(loader *l, const staged *s)
+{
+    if (l->r.p < l->pieces_from || l->r.end - l->r.p < PN_VEC_PIECES_FROM) return PN_OK;
+    PN_TRY(pn_vec_read_pieces(l->v, &l->r, &s->row, &l->bytes, &l->items));
+    l->pieces_from = l->r.end - l->r.p < PN_VEC_PIECES_FROM ? l->r.end : l->r.p + PN_VEC_PIECES_FROM;
+    return PN_OK;
+}
+
 typedef pn_status read_fn(loader *, staged *);
 
 static pn_status read_items(loader *l, read_fn *read)
@@ -96,6 +104,7 @@ static pn_status read_items(loader *l, read_fn *read)
         PN_TRY(put_str(l, &id, &s.id_at, &s.id_len));
         PN_TRY(read(l, &s));
         PN_TRY(pn_buf_append(&l->items, &s, sizeof s));
+        if (read == read_row) PN_TRY(read_ahead(l, &s));
     }
 }
 
@@ -162,6 +171,7 @@ pn_status pn_vec_load_json(pn_vec *v, pn_bytes text, pn_error *err)
 {
     loader l = {.v = v};
     pn_json_reader_init(&l.r, text);
+    l.pieces_from = l.r.p;
     pn_buf_init(&l.bytes, v->alloc);
     pn_buf_init(&l.items, v->alloc);
     pn_buf_init(&l.values, v->alloc);
