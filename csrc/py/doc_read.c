@@ -90,24 +90,24 @@ static PyObject *copy_of(PyObject *live)
 
 /* What the cell holds, for reading: decoded without promoting where nobody could tell, else
  * the live value itself; *live says which. */
-static PyObject *read_cell(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *), bool *live)
+static PyObject *read_cell(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *), bool *live)
 {
     *live = false;
     if (cell->kind == PN_CELL_JSON || cell->kind == PN_CELL_STRUCT) {
-        PyObject *value = pn_py_cell_value(cell);
+        PyObject *value = pn_py_cell_value(keys, cell);
         if (value == NULL || (PyDict_Check(value) && !shares(value))) return value;
         Py_DECREF(value);
     }
     *live = true;
-    return Py_XNewRef(pn_py_promote(coll, cell));
+    return Py_XNewRef(pn_py_promote(keys, coll, cell));
 }
 
 /* What kv.get would give. */
-static PyObject *internal_value(pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *))
+static PyObject *internal_value(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell, bool (*shares)(PyObject *))
 {
     bool live;
     int gc = pn_gc_pause();
-    PyObject *value = read_cell(coll, cell, shares, &live);
+    PyObject *value = read_cell(keys, coll, cell, shares, &live);
     pn_gc_resume(gc);
     if (value == NULL || !live) return value;
     PyObject *copy = copy_of(value); /* runs the value's own code: the cell is not looked at again */
@@ -121,9 +121,10 @@ static PyObject *entry_get(PyObject *module, PyObject *args, const char *format,
     pn_coll *coll;
     pn_cell *cell;
     if (!PyArg_ParseTuple(args, format, &table, &name, &key)) return NULL;
-    if (!pn_py_doc_find(pn_state_of(module), table, name, key, &coll, &cell))
+    pn_module_state *state = pn_state_of(module);
+    if (!pn_py_doc_find(state, table, name, key, &coll, &cell))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? internal_value(coll, cell, shares) : Py_NewRef(Py_None);
+    return cell ? internal_value(state->keys, coll, cell, shares) : Py_NewRef(Py_None);
 }
 
 static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(module, args, "OOO:doc_get", pn_py_node_shares); }
@@ -211,6 +212,21 @@ static PyObject *struct_get(PyObject *module, PyObject *args)
     return entry_get(module, args, "OOO:struct_get", struct_shares);
 }
 
+/* The member of that name if it is a string without escapes and stands first, as the hash of a
+ * metadata entry does. NULL without an exception: not so. */
+static PyObject *first_member(pn_bytes object, pn_bytes name)
+{
+    static const char before[] = "{\"", after[] = "\": \"";
+    enum { BEFORE = sizeof before - 1, AFTER = sizeof after - 1 };
+    size_t at = BEFORE + name.len + AFTER;
+    if (object.len <= at || memcmp(object.ptr, before, BEFORE) != 0 || memcmp(object.ptr + BEFORE, name.ptr, name.len) != 0 ||
+        memcmp(object.ptr + BEFORE + name.len, after, AFTER) != 0)
+        return NULL;
+    const uint8_t *text = object.ptr + at, *end = memchr(text, '"', object.len - at);
+    if (end == NULL || memchr(text, '\\', (size_t)(end - text)) != NULL) return NULL;
+    return pn_py_str((pn_bytes){text, (size_t)(end - text)});
+}
+
 /* A member that is a string, of an object in canonical form, in which no key is repeated:
  * the first is it. NULL without an exception: the general way. */
 static PyObject *text_member(pn_bytes object, pn_bytes name)
@@ -218,6 +234,8 @@ static PyObject *text_member(pn_bytes object, pn_bytes name)
     pn_json_reader r;
     pn_json_str key, value;
     bool more;
+    PyObject *first = first_member(object, name);
+    if (first != NULL || PyErr_Occurred()) return first;
     pn_json_reader_init(&r, object);
     if (object.len == 0 || object.ptr[0] != '{' || pn_json_object_begin(&r) != PN_OK) return NULL;
     for (;;) {
@@ -240,7 +258,7 @@ static PyObject *meta_member(const pn_cell *cell, const char *name)
     pn_status s = pn_doc_member(pn_cell_span(cell), (pn_bytes){(const uint8_t *)name, strlen(name)}, &value);
     if (s == PN_ERR_NOT_FOUND) return Py_NewRef(Py_None);
     if (s != PN_OK || value.type == PN_JSON_OBJECT || value.type == PN_JSON_ARRAY) return NULL;
-    return pn_py_decode((pn_bytes){value.ptr, value.len});
+    return pn_py_decode(NULL, (pn_bytes){value.ptr, value.len});
 }
 
 /* A member of a metadata cell of any kind; NULL without an exception: not of a known one. */
@@ -272,7 +290,8 @@ static PyObject *doc_meta(PyObject *module, PyObject *args)
     return pn_py_doc_meta(pn_state_of(module), table, name, key, member);
 }
 
-static PyObject *all_hashes(const pn_coll *coll)
+/* {hash: id}; NotImplemented: one is of another form. */
+static PyObject *hashes_of(const pn_coll *coll, bool *live)
 {
     PyObject *dict = PyDict_New();
     size_t pos = 0;
@@ -280,6 +299,7 @@ static PyObject *all_hashes(const pn_coll *coll)
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
         PyObject *hash = cell_member(cell, "doc_hash");
+        *live = *live || ((pn_cell *)cell)->kind == PN_CELL_LIVE;
         if (hash == NULL || (hash != Py_None && !PyUnicode_CheckExact(hash))) {
             Py_XDECREF(hash);
             Py_DECREF(dict);
@@ -295,6 +315,21 @@ static PyObject *all_hashes(const pn_coll *coll)
     return dict;
 }
 
+/* As hashes_of; kept while no entry changes, from the second time on: whoever asks once for
+ * each batch of new documents need not pay with memory. */
+static PyObject *all_hashes(pn_coll *coll)
+{
+    PyObject *kept = pn_made_of(&coll->made, pn_coll_version(coll));
+    if (kept != NULL) return PyDict_Copy(kept);
+    bool live = false;
+    PyObject *dict = hashes_of(coll, &live);
+    bool odd = live || dict == NULL || dict == Py_NotImplemented;
+    if (odd || !pn_made_again(&coll->made, pn_coll_version(coll), &pn_py_host))
+        return dict;
+    coll->made.object = dict;
+    return PyDict_Copy(dict);
+}
+
 PyObject *pn_py_doc_hashes(pn_module_state *state, PyObject *table, PyObject *name)
 {
     pn_coll *coll = pn_py_coll(state, table, name);
@@ -305,14 +340,26 @@ PyObject *pn_py_doc_hashes(pn_module_state *state, PyObject *table, PyObject *na
     return dict;
 }
 
+/* The ids as a new list; what it is a copy of is kept from the second time on. */
+static PyObject *ids_of(pn_refdoc *r)
+{
+    PyObject *kept = pn_made_of(&r->listed, r->ids.version);
+    if (kept != NULL) return PyList_GetSlice(kept, 0, PyList_GET_SIZE(kept));
+    PyObject *list = pn_py_key_list(&r->ids);
+    if (list == NULL || !pn_made_again(&r->listed, r->ids.version, &pn_py_host)) return list;
+    PyObject_GC_UnTrack(list); /* of str alone, and nobody else's */
+    r->listed.object = list;
+    return PyList_GetSlice(list, 0, PyList_GET_SIZE(list));
+}
+
 /* (node ids, the stored metadata dict itself); r is the cell's */
-static PyObject *info_pair(pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
+static PyObject *info_pair(struct pn_key_cache *keys, pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
 {
     int gc = pn_gc_pause();
     pn_coll_goes_live(coll, cell);
-    PyObject *metadata = pn_py_promote(NULL, &r->metadata);
+    PyObject *metadata = pn_py_promote(keys, NULL, &r->metadata);
     Py_XINCREF(metadata);
-    PyObject *ids = metadata ? pn_py_key_list(&r->ids) : NULL;
+    PyObject *ids = metadata ? ids_of(r) : NULL;
     PyObject *pair = ids ? PyTuple_Pack(2, ids, metadata) : NULL;
     Py_XDECREF(ids);
     Py_XDECREF(metadata);
@@ -327,13 +374,13 @@ static PyObject *doc_hashes(PyObject *module, PyObject *args)
     return pn_py_doc_hashes(pn_state_of(module), table, name);
 }
 
-static PyObject *pair_of_key(pn_coll *coll, const pn_cell *cell, pn_bytes key)
+static PyObject *pair_of_key(struct pn_key_cache *keys, pn_coll *coll, const pn_cell *cell, pn_bytes key)
 {
     pn_refdoc *info;
     pn_status s = pn_doc_refdoc(coll, key, &pn_alloc_system, &info);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
-    return info ? info_pair(coll, cell, info) : Py_NewRef(Py_None);
+    return info ? info_pair(keys, coll, cell, info) : Py_NewRef(Py_None);
 }
 
 PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key)
@@ -341,7 +388,7 @@ PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *
     pn_coll *coll;
     pn_cell *cell;
     if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? pair_of_key(coll, cell, pn_omap_key_of(cell)) : Py_NewRef(Py_None);
+    return cell ? pair_of_key(state->keys, coll, cell, pn_omap_key_of(cell)) : Py_NewRef(Py_None);
 }
 
 static PyObject *doc_ref_info(PyObject *module, PyObject *args)
@@ -352,14 +399,14 @@ static PyObject *doc_ref_info(PyObject *module, PyObject *args)
 }
 
 /* {source id: pair}; NULL without an exception: one is not of the usual form. */
-static PyObject *all_pairs(pn_coll *coll)
+static PyObject *all_pairs(struct pn_key_cache *keys, pn_coll *coll)
 {
     PyObject *dict = PyDict_New();
     size_t pos = 0;
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *pair = pn_py_settle(cell) ? pair_of_key(coll, cell, key) : NULL, *id = pair ? pn_py_str(key) : NULL;
+        PyObject *pair = pn_py_settle(cell) ? pair_of_key(keys, coll, cell, key) : NULL, *id = pair ? pn_py_str(key) : NULL;
         bool usual = pair != NULL && PyTuple_CheckExact(pair);
         if (id == NULL || !usual || PyDict_SetItem(dict, id, pair) < 0) Py_CLEAR(dict);
         Py_XDECREF(id);
@@ -373,7 +420,7 @@ PyObject *pn_py_doc_ref_infos(pn_module_state *state, PyObject *table, PyObject 
     pn_coll *coll = pn_py_coll(state, table, name);
     if (coll == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     int gc = pn_gc_pause();
-    PyObject *dict = all_pairs(coll);
+    PyObject *dict = all_pairs(state->keys, coll);
     pn_gc_resume(gc);
     return dict != NULL || PyErr_Occurred() ? dict : Py_NewRef(Py_NotImplemented);
 }

@@ -309,22 +309,33 @@ PyObject *pn_py_decode_value(decoder *d)
     return s == PN_OK ? Py_NewRef(out) : fail(d, s);
 }
 
-PyObject *pn_py_decode(pn_bytes json)
+static PyObject *decode_all(decoder *d)
+{
+    PyObject *out = pn_py_decode_value(d);
+    pn_status s = out ? pn_json_end(&d->r) : PN_OK;
+    if (s != PN_OK) {
+        Py_CLEAR(out);
+        fail(d, s);
+    }
+    return out;
+}
+
+static PyObject *decode_alone(pn_bytes json)
 {
     pn_key_cache keys;
     keys.used = 0;
-    decoder d;
-    pn_py_decoder_init(&d, json, &keys);
-    int gc = pn_gc_pause();
-    PyObject *out = pn_py_decode_value(&d);
-    if (out != NULL) {
-        pn_status s = pn_json_end(&d.r);
-        if (s != PN_OK) {
-            Py_CLEAR(out);
-            fail(&d, s);
-        }
-    }
+    PyObject *out = pn_py_decode(&keys, json);
     pn_key_cache_clear(&keys);
+    return out;
+}
+
+PyObject *pn_py_decode(pn_key_cache *keys, pn_bytes json)
+{
+    if (keys == NULL) return decode_alone(json);
+    decoder d;
+    pn_py_decoder_init(&d, json, keys);
+    int gc = pn_gc_pause();
+    PyObject *out = decode_all(&d);
     pn_py_decoder_clear(&d);
     pn_gc_resume(gc);
     return out;
@@ -334,7 +345,7 @@ static PyObject *core_decode(PyObject *module, PyObject *text)
 {
     pn_blob *blob = pn_py_blob(pn_state_of(module), text);
     if (blob == NULL) return NULL;
-    PyObject *out = pn_py_decode(pn_blob_view(blob));
+    PyObject *out = pn_py_decode(NULL, pn_blob_view(blob));
     pn_blob_unref(blob);
     return out;
 }
@@ -370,4 +381,11 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int pn_py_add_json(PyObject *module) { return PyModule_AddFunctions(module, functions); }
+int pn_py_add_json(PyObject *module)
+{
+    pn_key_cache *keys = pn_alloc_get(&pn_alloc_system, sizeof *keys);
+    if (keys == NULL) return PyErr_NoMemory(), -1;
+    keys->used = 0;
+    pn_state_of(module)->keys = keys;
+    return PyModule_AddFunctions(module, functions);
+}

@@ -40,8 +40,11 @@ typedef enum pn_encode_mode {
 pn_status pn_py_encode(PyObject *obj, pn_encode_mode mode, pn_buf *out);
 
 /* A new reference to the Python value of one valid JSON value, as json.loads gives
- * it; NULL with an exception set. */
-PyObject *pn_py_decode(pn_bytes json);
+ * it; NULL with an exception set. keys: where names of members are kept from one value to
+ * the next, as json.loads keeps them within a file (the module's, state->keys); NULL: only
+ * for this value. */
+struct pn_key_cache;
+PyObject *pn_py_decode(struct pn_key_cache *keys, pn_bytes json);
 
 /* A JSON string's characters as a new str. */
 PyObject *pn_py_decode_str(const pn_json_str *s);

@@ -2,14 +2,25 @@
 
 /* ---- surrender ---- */
 
-PyObject *pn_kvt_promoted(pn_coll *coll, pn_cell *cell) { return Py_XNewRef(pn_py_promote(coll, cell)); }
-PyObject *pn_kvt_decoded(pn_coll *unused, pn_cell *cell)
+struct pn_key_cache *pn_kvt_keys_slow(pn_kv_object *self)
 {
-    (void)unused;
-    return pn_py_cell_value(cell);
+    pn_module_state *state = pn_state_of_type(Py_TYPE(self));
+    if (state == NULL) PyErr_Clear();
+    return self->keys = state ? state->keys : NULL;
 }
 
-PyObject *pn_kvt_dict_of(pn_coll *coll, pn_kvt_value get)
+PyObject *pn_kvt_promoted(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell)
+{
+    return Py_XNewRef(pn_py_promote(keys, coll, cell));
+}
+
+PyObject *pn_kvt_decoded(struct pn_key_cache *keys, pn_coll *unused, pn_cell *cell)
+{
+    (void)unused;
+    return pn_py_cell_value(keys, cell);
+}
+
+PyObject *pn_kvt_dict_of(struct pn_key_cache *keys, pn_coll *coll, pn_kvt_value get)
 {
     int gc = pn_gc_pause();
     PyObject *dict = PyDict_New();
@@ -17,7 +28,7 @@ PyObject *pn_kvt_dict_of(pn_coll *coll, pn_kvt_value get)
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *k = pn_py_str(key), *v = k ? get(coll, cell) : NULL;
+        PyObject *k = pn_py_str(key), *v = k ? get(keys, coll, cell) : NULL;
         if (v == NULL || PyDict_SetItem(dict, k, v) < 0) Py_CLEAR(dict);
         Py_XDECREF(k);
         Py_XDECREF(v);
@@ -26,7 +37,7 @@ PyObject *pn_kvt_dict_of(pn_coll *coll, pn_kvt_value get)
     return dict;
 }
 
-PyObject *pn_kvt_dicts_of(pn_kv *kv, pn_kvt_value get)
+PyObject *pn_kvt_dicts_of(struct pn_key_cache *keys, pn_kv *kv, pn_kvt_value get)
 {
     int gc = pn_gc_pause();
     PyObject *outer = PyDict_New();
@@ -34,7 +45,7 @@ PyObject *pn_kvt_dicts_of(pn_kv *kv, pn_kvt_value get)
     pn_bytes name;
     void *slot;
     while (outer != NULL && pn_omap_next(&kv->colls, &pos, &name, &slot)) {
-        PyObject *k = pn_py_str(name), *v = k ? pn_kvt_dict_of(*(pn_coll **)slot, get) : NULL;
+        PyObject *k = pn_py_str(name), *v = k ? pn_kvt_dict_of(keys, *(pn_coll **)slot, get) : NULL;
         if (v == NULL || PyDict_SetItem(outer, k, v) < 0) Py_CLEAR(outer);
         Py_XDECREF(k);
         Py_XDECREF(v);
@@ -61,8 +72,6 @@ static void remember(pn_kv_object *self, PyObject *name, void *found)
 void pn_kvt_forget_all(pn_kv_object *self)
 {
     self->all_coll = NULL;
-    pn_alloc_put(&pn_alloc_system, self->all_values);
-    self->all_values = NULL;
     Py_CLEAR(self->all);
 }
 
@@ -84,7 +93,9 @@ int pn_kvt_adopt(pn_kv_object *self, PyObject *plain)
 int pn_kvt_surrender(pn_kv_object *self)
 {
     if (self->plain != NULL) return 0;
-    PyObject *plain = self->kv ? pn_kvt_dicts_of(self->kv, pn_kvt_promoted) : self->young ? Py_NewRef(self->young) : PyDict_New();
+    PyObject *plain = self->kv      ? pn_kvt_dicts_of(pn_kvt_keys(self), self->kv, pn_kvt_promoted)
+                      : self->young ? Py_NewRef(self->young)
+                                    : PyDict_New();
     if (plain == NULL) return -1;
     pn_kvt_adopt(self, plain);
     Py_DECREF(plain);

@@ -42,10 +42,10 @@ typedef struct {
     uint64_t last_version;
     PyObject *default_name; /* "data", once used */
     PyObject *put_name;     /* "put", once used */
+    struct pn_key_cache *keys; /* the module's, once used */
     unsigned put_tag;       /* version tag of the class when its put was found to be ours; 0: never */
     /* What get_all handed out a copy of, the last time: see all_of. */
     PyObject *all;
-    PyObject **all_values; /* its values, in order; borrowed from it */
     pn_coll *all_coll;
     uint64_t all_version;
 } pn_kv_object;
@@ -91,15 +91,19 @@ static inline PyObject *pn_kvt_young(pn_kv_object *self, PyObject *collection, P
 
 /* ---- values ---- */
 
-typedef PyObject *(*pn_kvt_value)(pn_coll *coll, pn_cell *cell); /* a new reference, or NULL with an exception */
+/* Where names of members are kept; NULL: nowhere. */
+struct pn_key_cache *pn_kvt_keys_slow(pn_kv_object *self);
+static inline struct pn_key_cache *pn_kvt_keys(pn_kv_object *self) { return self->keys ? self->keys : pn_kvt_keys_slow(self); }
 
-PyObject *pn_kvt_promoted(pn_coll *coll, pn_cell *cell);
-PyObject *pn_kvt_decoded(pn_coll *unused, pn_cell *cell);
+typedef PyObject *(*pn_kvt_value)(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell); /* a new reference, or NULL with an exception */
+
+PyObject *pn_kvt_promoted(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell);
+PyObject *pn_kvt_decoded(struct pn_key_cache *keys, pn_coll *unused, pn_cell *cell);
 
 /* {key: value} of a collection; all collections as one dict of dicts: of the table's live
  * values, or of values decoded for the occasion (live ones are the same objects either way). */
-PyObject *pn_kvt_dict_of(pn_coll *coll, pn_kvt_value get);
-PyObject *pn_kvt_dicts_of(pn_kv *kv, pn_kvt_value get);
+PyObject *pn_kvt_dict_of(struct pn_key_cache *keys, pn_coll *coll, pn_kvt_value get);
+PyObject *pn_kvt_dicts_of(struct pn_key_cache *keys, pn_kv *kv, pn_kvt_value get);
 
 /* Puts a live value (one more reference) under an exact str. *old as pn_coll_put has it. */
 pn_status pn_kvt_put_cell(pn_coll *coll, PyObject *key, PyObject *value, pn_cell *old);

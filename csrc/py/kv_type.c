@@ -222,7 +222,7 @@ static PyObject *find_live(kv_object *self, PyObject *collection, PyObject *key)
     pn_bytes k;
     pn_cell *cell = pn_py_key(key, &scratch, &k) ? pn_coll_get(coll, k) : NULL;
     pn_buf_clear(&scratch);
-    return cell != NULL ? Py_XNewRef(pn_py_promote(coll, cell)) : NULL;
+    return cell != NULL ? Py_XNewRef(pn_py_promote(pn_kvt_keys(self), coll, cell)) : NULL;
 }
 
 /* As find_live, in any table. */
@@ -267,43 +267,20 @@ static PyObject *kv_get_keys(PyObject *op, PyObject *const *args, Py_ssize_t nar
     return list;
 }
 
-/* Whether every value of the collection is the one that stands at its place in all. */
-static bool holds_all(const kv_object *self, const pn_coll *coll)
-{
-    PyObject *const *value = self->all_values;
-    for (size_t i = 0; i < coll->cells.used; i++) {
-        const pn_cell *cell = pn_omap_value_at(&coll->cells, i);
-        if (cell == NULL) continue;
-        if (cell->kind != PN_CELL_LIVE || cell->live != *value++) return false;
-    }
-    return true;
-}
-
-/* Keeps a reference to the dict; without memory for it, not. */
-static void keep_all(kv_object *self, pn_coll *coll, PyObject *dict)
-{
-    PyObject **values = pn_alloc_get(&pn_alloc_system, ((size_t)PyDict_GET_SIZE(dict) + 1) * sizeof *values), *value;
-    if (values == NULL) return;
-    size_t n = 0;
-    for (Py_ssize_t pos = 0; PyDict_Next(dict, &pos, NULL, &value);) values[n++] = value;
-    self->all = Py_NewRef(dict);
-    self->all_values = values;
-    self->all_coll = coll;
-    self->all_version = coll->cells.version;
-}
-
 /* {key: live value} of a native collection (a new reference): kept from one call to the
- * next, since copying a dict costs a fraction of making it, and looked through whether it
- * still holds. */
+ * next, since copying a dict costs a fraction of making it. What turns a live value of a collection
+ * into text again comes through pn_py_kv, which forgets it. */
 static PyObject *all_of(kv_object *self, pn_coll *coll)
 {
-    if (self->all != NULL && self->all_coll == coll && self->all_version == coll->cells.version && holds_all(self, coll))
+    if (self->all != NULL && self->all_coll == coll && self->all_version == pn_coll_version(coll))
         return Py_NewRef(self->all);
-    PyObject *dict = pn_kvt_dict_of(coll, pn_kvt_promoted), *old = self->all;
+    PyObject *dict = pn_kvt_dict_of(pn_kvt_keys(self), coll, pn_kvt_promoted), *old = self->all;
     if (dict == NULL) return NULL;
     self->all = NULL;
     pn_kvt_forget_all(self);
-    keep_all(self, coll, dict);
+    self->all = Py_NewRef(dict);
+    self->all_coll = coll;
+    self->all_version = pn_coll_version(coll);
     Py_XDECREF(old); /* may run code */
     return dict;
 }
@@ -436,7 +413,7 @@ static PyObject *kv_dump(PyObject *op, PyObject *unused)
     (void)unused;
     kv_object *self = (kv_object *)op;
     if (pn_kvt_ready(self) < 0) return NULL;
-    return self->kv ? pn_kvt_dicts_of(self->kv, pn_kvt_decoded) : Py_NewRef(self->plain);
+    return self->kv ? pn_kvt_dicts_of(pn_kvt_keys(self), self->kv, pn_kvt_decoded) : Py_NewRef(self->plain);
 }
 
 static PyObject *kv_adopt(PyObject *op, PyObject *plain)

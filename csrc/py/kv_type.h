@@ -30,14 +30,16 @@ pn_status pn_py_named_collection(pn_kv *kv, PyObject *name, pn_coll **out);
  * str. Quick for name objects that come again. Good until Python code runs. */
 pn_coll *pn_py_coll(pn_module_state *state, PyObject *table, PyObject *name);
 
+/* keys of the next two: as pn_py_decode has it. */
+
 /* Makes a cell live and returns the live object (borrowed from the cell); NULL with an
  * exception set. `cell` must not be EMPTY. The collection that it lies in is told (NULL: it
  * lies in none, as a ref_doc_info's metadata; the caller tells of the info). */
-PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell);
+PyObject *pn_py_promote(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell);
 
 /* The value of a cell as a new object, without promoting: live values are returned
  * themselves (a new reference). The cell is settled. */
-PyObject *pn_py_cell_value(pn_cell *cell);
+PyObject *pn_py_cell_value(struct pn_key_cache *keys, pn_cell *cell);
 
 /* Converts a borrowed exact str to key bytes; false with an exception set. */
 #define pn_py_key pn_py_utf8

@@ -30,7 +30,7 @@ static void host_retain(void *ctx, void *live)
 
 const pn_host pn_py_host = {NULL, host_release, host_encode, host_retain};
 
-static PyObject *decode_mpack(const pn_cell *cell)
+static PyObject *decode_mpack(struct pn_key_cache *keys, const pn_cell *cell)
 {
     pn_buf json;
     pn_buf_init(&json, &pn_alloc_system);
@@ -38,7 +38,7 @@ static PyObject *decode_mpack(const pn_cell *cell)
     pn_status s = pn_cell_write_json(cell, &pn_py_host, &pn_alloc_system, &json);
     PyObject *value = NULL;
     if (s == PN_OK)
-        value = pn_py_decode(pn_buf_view(&json));
+        value = pn_py_decode(keys, pn_buf_view(&json));
     else
         pn_py_raise(s, (err = (pn_error){s, 0, 0, NULL}, &err), NULL);
     pn_buf_clear(&json);
@@ -63,9 +63,9 @@ PyObject *pn_py_key_list(const pn_omap *map)
     return list;
 }
 
-static PyObject *refdoc_dict(pn_refdoc *r)
+static PyObject *refdoc_dict(struct pn_key_cache *keys, pn_refdoc *r)
 {
-    PyObject *ids = pn_py_key_list(&r->ids), *metadata = pn_py_cell_value(&r->metadata);
+    PyObject *ids = pn_py_key_list(&r->ids), *metadata = pn_py_cell_value(keys, &r->metadata);
     PyObject *dict = ids && metadata ? Py_BuildValue("{sOsO}", "node_ids", ids, "metadata", metadata) : NULL;
     Py_XDECREF(ids);
     Py_XDECREF(metadata);
@@ -123,14 +123,14 @@ bool pn_py_settle_slow(pn_cell *cell)
     return false;
 }
 
-PyObject *pn_py_cell_value(pn_cell *cell)
+PyObject *pn_py_cell_value(struct pn_key_cache *keys, pn_cell *cell)
 {
     if (!pn_py_settle(cell)) return NULL;
     switch ((pn_cell_kind)cell->kind) {
     case PN_CELL_LIVE: return Py_NewRef((PyObject *)cell->live);
-    case PN_CELL_JSON: return restore_type(pn_py_decode(pn_cell_span(cell)), cell->tag);
-    case PN_CELL_MPACK: return decode_mpack(cell);
-    case PN_CELL_REFDOC: return refdoc_dict(cell->refdoc);
+    case PN_CELL_JSON: return restore_type(pn_py_decode(keys, pn_cell_span(cell)), cell->tag);
+    case PN_CELL_MPACK: return decode_mpack(keys, cell);
+    case PN_CELL_REFDOC: return refdoc_dict(keys, cell->refdoc);
     case PN_CELL_STRUCT: return restore_type(struct_dict(cell->structure), cell->tag);
     case PN_CELL_PACKED:
     case PN_CELL_EMPTY: break;
@@ -139,11 +139,11 @@ PyObject *pn_py_cell_value(pn_cell *cell)
     return NULL;
 }
 
-PyObject *pn_py_promote(pn_coll *coll, pn_cell *cell)
+PyObject *pn_py_promote(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell)
 {
     if (cell->kind == PN_CELL_LIVE) return cell->live;
     int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
-    PyObject *value = pn_py_cell_value(cell);
+    PyObject *value = pn_py_cell_value(keys, cell);
     if (value != NULL) {
         if (coll != NULL) pn_coll_goes_live(coll, cell);
         pn_cell old = *cell;

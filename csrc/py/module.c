@@ -1,5 +1,6 @@
 /* module.c: the extension module pannier._core: its state, and nothing else. */
 #include "py/module.h"
+#include "py/json_decode.h"
 #include "py/node_decode.h"
 
 #include "codec/number.h"
@@ -91,6 +92,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->node_plans);
     Py_CLEAR(state->node_types);
     Py_CLEAR(state->node_names);
+    if (state->keys != NULL) pn_key_cache_clear(state->keys);
     pn_node_readers *readers = state->node_readers;
     state->node_readers = NULL;
     pn_node_readers_free(readers);
@@ -104,7 +106,11 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
-static void module_free(void *module) { module_clear((PyObject *)module); }
+static void module_free(void *module)
+{
+    module_clear((PyObject *)module);
+    pn_alloc_put(&pn_alloc_system, pn_state_of(module)->keys); /* not before: tables point at it */
+}
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},

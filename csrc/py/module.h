@@ -30,6 +30,7 @@ typedef struct pn_module_state {
     Py_ssize_t graph_renames;      /* how often a node of one may have got another id */
     PyTypeObject *text_type;
     PyTypeObject *snapshot_type;
+    struct pn_key_cache *keys; /* of values that are decoded, see json_decode.h */
     PyObject *json_dumps;  /* json.dumps */
     PyObject *json_loads;  /* json.loads */
     PyObject *errors;      /* the module pannier.errors */

@@ -24,14 +24,14 @@ static bool is_span(const pn_cell *c)
 }
 
 /* Native state is made live: only that can be shared. */
-static int promote_native(pn_coll *coll)
+static int promote_native(struct pn_key_cache *keys, pn_coll *coll)
 {
     size_t pos = 0;
     pn_bytes key;
     void *value;
     while (pn_omap_next(&coll->cells, &pos, &key, &value)) {
         pn_cell *cell = value;
-        if (!is_span(cell) && pn_py_promote(coll, cell) == NULL) return -1;
+        if (!is_span(cell) && pn_py_promote(keys, coll, cell) == NULL) return -1;
     }
     return 0;
 }
@@ -56,9 +56,9 @@ static size_t retain(const pn_omap *cells)
     return live;
 }
 
-static int fill(snapshot_object *self, pn_coll *coll)
+static int fill(pn_module_state *state, snapshot_object *self, pn_coll *coll)
 {
-    if (promote_native(coll) < 0) return -1;
+    if (promote_native(state->keys, coll) < 0) return -1;
     pn_status s = pn_omap_clone(&coll->cells, &self->cells);
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL), -1;
     self->live = retain(&self->cells);
@@ -86,7 +86,7 @@ static PyObject *doc_snapshot(PyObject *module, PyObject *args)
         self->name = Py_NewRef(name);
         self->live = 0;
         pn_omap_init(&self->cells, &pn_alloc_system, sizeof(pn_cell));
-        if (fill(self, coll) < 0) Py_CLEAR(self);
+        if (fill(state, self, coll) < 0) Py_CLEAR(self);
     }
     if (self != NULL) PyObject_GC_Track(self);
     pn_gc_resume(gc);
@@ -150,7 +150,8 @@ static PyObject *snapshot_value(PyObject *op, PyObject *key)
     snapshot_object *self = (snapshot_object *)op;
     pn_cell *mine = entry_at(self, key);
     if (mine == NULL) return NULL;
-    PyObject *value = pn_py_cell_value(mine);
+    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
+    PyObject *value = state ? pn_py_cell_value(state->keys, mine) : NULL;
     if (value == NULL || mine->kind == PN_CELL_LIVE || !pn_py_node_shares(value)) return value;
     pn_coll *coll;
     pn_cell *cell = same_cell(self, key, mine, &coll);

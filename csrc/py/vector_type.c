@@ -269,7 +269,7 @@ static PyObject *cell_value(const vector_object *self, const pn_vec_cell *cell)
     pn_status s = pn_vec_text(&self->vec, cell, &text);
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
     int gc = pn_gc_pause();
-    PyObject *value = pn_py_decode(text);
+    PyObject *value = pn_py_decode(NULL, text);
     pn_gc_resume(gc);
     return value;
 }

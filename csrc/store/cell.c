@@ -62,6 +62,21 @@ void pn_cell_release(pn_cell *cell, const pn_host *host)
     }
 }
 
+void pn_made_clear(pn_made *m, const pn_host *host)
+{
+    void *old = m->object;
+    m->object = NULL;
+    if (old != NULL) host->release(host->ctx, old);
+}
+
+bool pn_made_again(pn_made *m, uint64_t version, const pn_host *host)
+{
+    if (m->version == version) return true;
+    m->version = version;
+    pn_made_clear(m, host);
+    return false;
+}
+
 /* Looks at a copy, so the cell stays as it is. */
 static pn_status write_packed(const pn_cell *cell, const pn_host *host, const pn_alloc *alloc, pn_buf *out)
 {

@@ -61,6 +61,19 @@ typedef struct pn_host {
     void (*retain)(void *ctx, void *live); /* one more reference; runs no host code */
 } pn_host;
 
+/* What the host made of all that a container holds and keeps for the next time. It is good
+ * while the container's version is that one, and is never handed out itself. */
+typedef struct pn_made {
+    void *object; /* one reference, or NULL */
+    uint64_t version;
+} pn_made;
+
+static inline void *pn_made_of(const pn_made *m, uint64_t version) { return m->version == version ? m->object : NULL; }
+/* Whether what is made now is to be kept (object): it is the second time that it is made of
+ * the same contents. What was made of others is released. */
+bool pn_made_again(pn_made *m, uint64_t version, const pn_host *host);
+void pn_made_clear(pn_made *m, const pn_host *host); /* runs no host code: nobody else knows the object */
+
 /* A JSON cell over bytes that lie in blob; takes a reference of its own. */
 pn_cell pn_cell_json(pn_blob *blob, pn_bytes span, bool canonical);
 pn_cell pn_cell_mpack(pn_blob *blob, pn_bytes span);

@@ -23,6 +23,8 @@ static pn_status coll_new(const pn_alloc *alloc, pn_coll **out)
     pn_coll *coll = pn_alloc_get(alloc, sizeof *coll);
     PN_FAIL_IF(coll == NULL, PN_ERR_NOMEM);
     pn_omap_init(&coll->cells, alloc, sizeof(pn_cell));
+    coll->rewrites = 0;
+    coll->made = (pn_made){NULL, 0};
     pn_changes_init(&coll->changes, alloc);
     pn_changes_init(&coll->taken, alloc);
     pn_omap_init(&coll->lives, alloc, sizeof(pn_live_note *));
@@ -48,6 +50,7 @@ void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
     void *value;
     while (pn_omap_next(&coll->cells, &pos, &key, &value)) pn_cell_release(value, host);
     pn_omap_clear(&coll->cells);
+    pn_made_clear(&coll->made, host);
     pn_changes_clear(&coll->changes);
     pn_changes_clear(&coll->taken);
     free_notes(&coll->lives);
@@ -125,6 +128,7 @@ pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn
     PN_TRY(pn_omap_put(&c->cells, key, owner, &slot, &added));
     *old = *(pn_cell *)slot; /* EMPTY (zero) when added */
     *(pn_cell *)slot = cell;
+    c->rewrites++;
     if (c->changes.on) pn_changes_put(&c->changes, pn_omap_key_of(slot), pn_omap_owner_of(slot), added);
     return PN_OK;
 }

@@ -22,6 +22,8 @@
  * put and remove do so here, and who changes a cell where it is calls pn_coll_touch. */
 typedef struct pn_coll {
     pn_omap cells;      /* key -> pn_cell */
+    uint64_t rewrites;  /* how often a value of a key that stays became another, or one that may change */
+    pn_made made;       /* of the host, at pn_coll_version */
     pn_changes changes; /* since the last commit; off: that does not have the collection */
     pn_changes taken;   /* what the commit that is under way writes */
     pn_omap lives;      /* key -> pn_live_note *: cells that may change unseen */
@@ -60,10 +62,15 @@ bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
 /* Releases what was removed: at once (host code may run), but for index structs, which may be
  * large. Whoever stores or reads one calls pn_gone_free on kv->gone. */
 void pn_kv_let_go(pn_kv *kv, pn_cell *old);
+
+/* Differs from what it was when what the host finds in the collection may: unless it changed
+ * a LIVE value. */
+static inline uint64_t pn_coll_version(const pn_coll *c) { return c->cells.version + c->rewrites; }
 /* The value in a cell of the collection changed where it is. Settling a cell, or giving it
  * another form, is no change. */
 static inline void pn_coll_touch(pn_coll *c, const pn_cell *cell)
 {
+    c->rewrites++;
     if (c->changes.on) pn_changes_touch(&c->changes, pn_omap_key_of(cell), pn_omap_owner_of(cell));
 }
 
@@ -72,6 +79,7 @@ static inline void pn_coll_touch(pn_coll *c, const pn_cell *cell)
 void pn_coll_goes_live_slow(pn_coll *c, const pn_cell *cell);
 static inline void pn_coll_goes_live(pn_coll *c, const pn_cell *cell)
 {
+    c->rewrites++;
     if (c->changes.on) pn_coll_goes_live_slow(c, cell);
 }
 

@@ -17,6 +17,7 @@ void pn_refdoc_free(pn_refdoc *r, const pn_host *host)
     if (r == NULL) return;
     const pn_alloc *alloc = r->ids.alloc;
     pn_cell metadata = r->metadata;
+    pn_made_clear(&r->listed, host);
     pn_omap_clear(&r->ids);
     pn_alloc_put(alloc, r);
     pn_cell_release(&metadata, host);

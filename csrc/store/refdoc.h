@@ -14,6 +14,7 @@
 typedef struct pn_refdoc {
     pn_omap ids;      /* id -> nothing */
     pn_cell metadata; /* JSON or LIVE (a dict) */
+    pn_made listed;   /* the host's list of the ids, at ids.version */
 } pn_refdoc;
 
 /* An empty one: no ids, metadata EMPTY (to be set by the caller). */

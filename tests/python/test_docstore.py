@@ -1031,6 +1031,66 @@ def test_nodes_of_every_class_round_trip(docs, store_text):
     same_state(a, b)
 
 
+# -- what is kept from one call to the next ----------------------------------------------------
+
+
+def live_hash(store):
+    """Somebody holds the stored entry itself, and changes it."""
+    store._kvstore.get_all(store._metadata_collection)["n1"]["doc_hash"] = "changed in place"
+
+
+CHANGES = {
+    "set": lambda s: s.set_document_hash("n0", "new hash"),
+    "set_many": lambda s: s.set_document_hashes({"n1": "x", "more": "y"}),
+    "over": lambda s: s.add_documents([chunk("n0", "d0", page=9)]),
+    "add": lambda s: s.add_documents([chunk("n9", "d0")]),
+    "other": lambda s: s.add_documents([chunk("n9", "d9")]),
+    "delete": lambda s: s.delete_document("n1"),
+    "delete_source": lambda s: s.delete_ref_doc("d0"),
+    "put": lambda s: s._kvstore.put("n0", {"doc_hash": "put"}, s._metadata_collection),
+    "put_info": lambda s: s._kvstore.put("d0", {"node_ids": ["z"], "metadata": {}}, s._ref_doc_collection),
+    "remove": lambda s: s._kvstore.delete("n0", s._metadata_collection),
+    "live": live_hash,
+    "drop": lambda s: s._kvstore._collections_mappings.__delitem__(s._metadata_collection),
+}
+
+
+def kept_answers(store):
+    return [store.get_all_document_hashes(), store.get_all_ref_doc_info(), store.get_ref_doc_info("d0")]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("then", ["set", "delete", "add"])
+def test_answers_that_are_kept_follow_every_change(pair, change, then):
+    a, b = pair
+    for call in (CHANGES[change], CHANGES[then], CHANGES[change]):
+        for _ in range(3):  # asked for, kept, handed out as a copy
+            same(kept_answers, a, b)
+        same(call, a, b)
+        same(kept_answers, a, b)
+    same_state(a, b)
+
+
+def test_an_entry_that_was_handed_out_is_looked_at_each_time(pair):
+    for store in pair:
+        for _ in range(3):
+            store.get_all_document_hashes()
+        entry = store._kvstore.get_all(store._metadata_collection)["n1"]
+        for value in ("first", "second", "third"):
+            entry["doc_hash"] = value
+            assert store.get_all_document_hashes()[value] == "n1"
+
+
+def test_what_was_handed_out_is_the_callers(pair):
+    store = pair[1]
+    for _ in range(4):
+        hashes, info = store.get_all_document_hashes(), store.get_ref_doc_info("d0")
+        assert len(hashes) == 7 and info.node_ids == ["n0", "n1"]
+        hashes.clear()
+        info.node_ids.append("mine")
+        store.get_all_ref_doc_info()["d0"].node_ids.clear()
+
+
 # -- the C methods, and what they leave to others ----------------------------------------------
 
 C_CALLS = {
