@@ -93,7 +93,7 @@ static pn_status unlink_node(pn_kv *kv, const pn_doc_names *names, pn_bytes ref_
     PN_TRY(pn_doc_refdoc(refs, ref_id, kv->alloc, &r));
     if (r == NULL) return PN_OK;
     PN_FAIL_IF(r->metadata.kind != PN_CELL_JSON, PN_ERR_UNSUPPORTED);
-    if (pn_omap_remove(&r->ids, id, NULL) && refs->changes.on) pn_coll_touch(refs, pn_coll_get(refs, ref_id));
+    if (pn_omap_remove(&r->ids, id, NULL)) pn_coll_touch(refs, pn_coll_get(refs, ref_id));
     if (pn_omap_len(&r->ids) > 0) return PN_OK;
     bool existed;
     PN_TRY(take(kv, names->metadata, ref_id, bin, &existed));
