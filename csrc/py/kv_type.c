@@ -72,10 +72,7 @@ static PyObject *or_default(kv_object *self, PyObject *collection)
 
 static int put_live(kv_object *self, PyObject *collection, PyObject *key, PyObject *value)
 {
-    if (!PyUnicode_CheckExact(key)) {
-        if (PyObject_Hash(key) == -1) return -1;
-        if (pn_kvt_surrender(self) < 0) return -1;
-    }
+    if (!PyUnicode_CheckExact(key) && pn_kvt_surrender(self) < 0) return -1;
     pn_kvt_forget_all(self);
     pn_coll *coll = pn_kvt_native(self, collection);
     if (coll == NULL) {

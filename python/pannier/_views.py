@@ -9,7 +9,9 @@ subclasses on purpose: ``json.dumps`` would print such a one as ``{}``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
+
+from pannier._core import KVTable
 
 
 class LiveMapping(MutableMapping):
@@ -21,6 +23,15 @@ class LiveMapping(MutableMapping):
     def copy(self) -> Dict[Any, Any]:
         """A plain dict with the same (not copied) values."""
         return dict(self.items())
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(list(self))
+
+    def popitem(self) -> Tuple[Any, Any]:
+        """Removes and returns the last pair (a ``MutableMapping``'s is the first)."""
+        for key in reversed(self):
+            return key, self.pop(key)
+        raise KeyError("popitem(): dictionary is empty")
 
     def __or__(self, other: Any) -> Any:
         return {**self, **other} if isinstance(other, Mapping) else NotImplemented
@@ -63,7 +74,7 @@ class CollectionView(LiveMapping):
         self._table._set_live(self._name, key, value)
 
     def __delitem__(self, key: Any) -> None:
-        if not self._table.delete(key, self._name):
+        if not KVTable.delete(self._table, key, self._name):  # a subclass's own may have called this
             raise KeyError(key)
 
     def __contains__(self, key: Any) -> bool:
@@ -114,9 +125,14 @@ class CollectionsView(LiveMapping):
 
 def checked_iter(keys: Any, count: Any) -> Iterator[Any]:
     """Iterates over a snapshot of keys; as a dict does, raises RuntimeError when the
-    number of keys changes meanwhile."""
+    number of keys changes meanwhile, also after the last one."""
     size = len(keys)
     for key in keys:
-        if count() != size:
-            raise RuntimeError("dictionary changed size during iteration")
+        _check_size(count, size)
         yield key
+    _check_size(count, size)
+
+
+def _check_size(count: Any, size: int) -> None:
+    if count() != size:
+        raise RuntimeError("dictionary changed size during iteration")

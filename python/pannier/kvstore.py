@@ -39,6 +39,14 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             copied, the inner ones are shared with the caller, as in LlamaIndex.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass that finds collections its own way gets the peer's methods, which ask it."""
+        super().__init_subclass__(**kwargs)
+        if cls._get_collection_mapping is not SimpleKVStore._get_collection_mapping:
+            for name in ("put", "get", "get_all", "delete"):
+                if getattr(cls, name) is getattr(_core.KVTable, name):
+                    setattr(cls, name, getattr(PeerSimpleKVStore, name))
+
     def __init__(self, data: Optional[Dict[str, Dict[str, dict]]] = None) -> None:
         self._mapping_factory = dict
         if data is not None:
@@ -82,7 +90,11 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
         """As :meth:`put_all`; any batch size is accepted."""
-        self.put_all(kv_pairs, collection=collection, batch_size=batch_size)
+        if type(self).aput is _APUT and "aput" not in self.__dict__:
+            _core.KVTable.put_all(self, kv_pairs, collection=collection, batch_size=batch_size)
+        else:
+            for key, val in kv_pairs:
+                await self.aput(key, val, collection=collection)
 
     async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> Optional[dict]:
         """As :meth:`get`."""
@@ -201,6 +213,9 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         other.__dict__.update(self.__dict__)
         other._adopt(self._surrender())  # a shallow copy shares the outer dict, as the peer's does
         return other
+
+
+_APUT = SimpleKVStore.aput
 
 
 def _new(cls: type) -> Any:

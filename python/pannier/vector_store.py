@@ -120,15 +120,6 @@ class VectorMapping(LiveMapping):
             return iter(self._plain)
         return checked_iter(self._table.keys(self._which), self.__len__)
 
-    def __reversed__(self) -> Iterator[Any]:
-        return reversed(list(self))
-
-    def popitem(self) -> Tuple[Any, Any]:
-        """Removes and returns the last pair, as a dict does."""
-        for key in reversed(self):
-            return key, self.pop(key)
-        raise KeyError("popitem(): dictionary is empty")
-
     def clear(self) -> None:
         for key in list(self):
             del self[key]

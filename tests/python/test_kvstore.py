@@ -906,3 +906,98 @@ def test_get_many_gets_each():
         s.get_many([[]], "c")
     with pytest.raises(TypeError):
         s.get_many(5)
+
+
+# -- who overrides, replaces and reaches in ----------------------------------------------
+
+
+def test_aput_all_goes_through_aput_and_nothing_else():
+    logs = []
+    for side in SIDES:
+        log = []
+
+        class Mine(side.SimpleKVStore):
+            async def aput(self, key, val, collection="data"):
+                log.append(("aput", key))
+                await super().aput(key, val, collection)
+
+        class Other(side.SimpleKVStore):
+            def put_all(self, *args, **kwargs):
+                log.append("put_all")
+
+        one, other, third = Mine(), Other(), side.SimpleKVStore()
+        run(one.aput_all([("a", {}), ("b", {})], "c"))
+        run(other.aput_all([("a", {})]))
+
+        async def aput(key, val, collection):
+            log.append(("its own", key, collection))
+
+        third.aput = aput
+        run(third.aput_all([("a", {})]))
+        logs.append((log, one.get_all("c"), other.get_all(), third.get_all()))
+    assert_same(*logs)
+
+
+def test_a_subclass_may_find_collections_its_own_way():
+    results = []
+    for side in SIDES:
+
+        class Mine(side.SimpleKVStore):
+            def _get_collection_mapping(self, collection):
+                return super()._get_collection_mapping("mine/" + collection)
+
+        class Deeper(Mine):
+            def get(self, key, collection="data"):
+                return super().get(key.lower(), collection)
+
+        store = Deeper()
+        store.put("a", {"v": 1})
+        store.put_all([("b", {"v": 2}), ("c", {})], "x")
+        results.append((store.get("A"), store.get_all("x"), store.delete("c", "x"), store.delete("c", "x"), store.to_dict()))
+    assert_same(*results)
+
+
+def test_a_subclass_may_delete_through_the_mappings():
+    results = []
+    for side in SIDES:
+
+        class Mine(side.SimpleKVStore):
+            def delete(self, key, collection="data"):
+                return self._collections_mappings.get(collection, {}).pop(key, None) is not None
+
+        store = Mine()
+        store.put("a", {})
+        results.append((store.delete("a"), store.delete("a"), store.get_all()))
+    assert_same(*results)
+
+
+def test_popitem_and_reversed_begin_at_the_end():
+    a, b = pair()
+    for s in (a, b):
+        s.put_all([("a", {"v": 1}), ("b", {"v": 2}), ("c", {"v": 3})])
+        s.put("x", {}, "other")
+    same(lambda s: list(reversed(s._collections_mappings)), a, b)
+    same(lambda s: list(reversed(s._collections_mappings["data"])), a, b)
+    for _ in range(4):
+        same(lambda s: s._collections_mappings["data"].popitem(), a, b)
+    same(lambda s: s.to_dict(), a, b)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_deletion_at_the_last_key_of_a_loop_is_noticed(count):
+    def loop(s):
+        for i, key in enumerate(s._collections_mappings["data"]):
+            if i == count - 1:
+                s.delete(key)
+
+    a, b = pair()
+    for s in (a, b):
+        s.put_all([(str(i), {}) for i in range(count)])
+    same(loop, a, b)
+    same(lambda s: s.get_all(), a, b)
+
+
+def test_a_put_under_what_has_no_hash_touches_the_collection_as_in_the_peer():
+    a, b = pair()
+    same(lambda s: s.put([], {}, "c"), a, b)
+    same(lambda s: s.to_dict(), a, b)
