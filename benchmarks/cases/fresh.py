@@ -73,11 +73,15 @@ def fresh_limit(b: Bench) -> Iterator[Step]:
 
 @group("imports", *IMPORTS, where="once")
 def imports(b: Bench) -> Iterator[Step]:
-    """Whole processes: what an empty one takes is in both."""
+    """Whole processes: what an empty one takes is in both, and so is compiled code: an
+    installed package has it, a source tree only where the environment lets Python write it."""
     package = "pannier" if b.side == "pannier" else "llama_index.core"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    env["PYTHONPYCACHEPREFIX"] = b.folder("compiled")
 
     def python(code: str) -> None:
-        subprocess.run([sys.executable, "-c", code], check=True)
+        subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
+    python(f"from {package} import StorageContext")
     yield Op("import", lambda: python(f"import {package}"))
     yield Op("import_context", lambda: python(f"from {package} import StorageContext"))

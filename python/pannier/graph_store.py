@@ -28,6 +28,7 @@ from llama_index.core.graph_stores.types import DEFAULT_PERSIST_DIR, DEFAULT_PER
 from pannier import _files, _pack
 from pannier._core import GraphMethods, GraphPart, TripletTable, graph_classes
 from pannier._encoding import corrupt, explain
+from pannier._local_fs import local_fs
 
 __all__ = ["NativeGraphData", "SimpleGraphStore"]
 
@@ -394,7 +395,7 @@ class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
         fs: Optional[fsspec.AbstractFileSystem] = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data or NativeGraphData(), fs, **kwargs)
+        super().__init__(data or NativeGraphData(), fs or local_fs(), **kwargs)
 
     def _pn_encode(self) -> Any:
         """The contents of the file, bytes-like.

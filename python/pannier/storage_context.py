@@ -47,6 +47,7 @@ from llama_index.core.utils import concat_dirs
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from pannier import _files, _pack, _stored, typescript
+from pannier._local_fs import local_fs
 from pannier._saving import (
     Progress,
     Steps,
@@ -547,7 +548,7 @@ class _Loader:
         for store in stores.values():
             # A store that was loaded alone persists to where it came from. Of a context
             # all stores go to one place, which persist is told.
-            store._fs = fsspec.filesystem("file")
+            store._fs = local_fs()
         return stores
 
     def starts_as_typescript(self, fname: str) -> bool:

@@ -58,6 +58,7 @@ from llama_index.core.vector_stores.types import (
 
 from pannier import _core, _files, _pack, _stored, typescript
 from pannier._encoding import corrupt, explain
+from pannier._local_fs import local_fs
 from pannier._views import LiveMapping, checked_iter
 
 logger = logging.getLogger(__name__)
@@ -180,14 +181,12 @@ class NativeVectorData(SimpleVectorStoreData):
         if args or kwargs:
             self.__class__ = SimpleVectorStoreData  # type: ignore[assignment]
             self.__init__(*args, **kwargs)  # type: ignore[misc]
-        else:
-            self._attach(_core.VectorTable())
 
     def _attach(self, table: Any) -> None:
         self._table = table
 
     def __getattr__(self, name: str) -> Any:
-        """``_views``, and the ``_table`` of an object that ``clear`` made, on demand."""
+        """``_views`` and the ``_table`` of a new object, on demand."""
         made: Any
         if name == "_views":
             made = tuple(VectorMapping(self, self._table, which) for which in (ROWS, REFS, METAS))
@@ -609,7 +608,7 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         fs: Optional[fsspec.AbstractFileSystem] = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(data=data or NativeVectorData(), fs=fs, **kwargs)
+        super().__init__(data=data or NativeVectorData(), fs=fs or local_fs(), **kwargs)
 
     @field_serializer("data", mode="wrap")
     def _dump_data(self, data: Any, handler: Any) -> Any:

@@ -13,11 +13,13 @@ import json
 import os
 import pickle
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from llama_index.core.data_structs.data_structs import IndexDict, IndexList
 from llama_index.core.graph_stores.simple import SimpleGraphStore as PeerGraph
@@ -33,6 +35,7 @@ from llama_index.core.vector_stores.simple import SimpleVectorStore as PeerVecto
 
 import pannier
 from pannier import errors
+from pannier._local_fs import local_fs
 
 SIDES = [pytest.param(PeerContext, id="peer"), pytest.param(pannier.StorageContext, id="pannier")]
 FILES = [
@@ -868,3 +871,54 @@ def test_nothing_but_the_stores_files_is_left(tmp_path):
     for _ in range(3):
         filled(pannier.StorageContext).persist(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == sorted(FILES)
+
+
+# ----- The local file system that a new store has -----
+
+
+def test_a_new_store_has_the_file_system_that_fsspec_hands_out(monkeypatch):
+    def agrees():
+        found, given = local_fs(), fsspec.filesystem("file")
+        assert local_fs() is found  # now kept
+        return found is given and pannier.SimpleGraphStore()._fs is given and pannier.SimpleVectorStore()._fs is given
+
+    first = fsspec.filesystem("file")
+    assert agrees() and local_fs() is first
+    with ThreadPoolExecutor(1) as pool:  # each thread has its own
+        assert pool.submit(agrees).result() and pool.submit(local_fs).result() is not first
+    LocalFileSystem.clear_instance_cache()
+    assert agrees() and local_fs() is not first
+    monkeypatch.setitem(fsspec.config.conf, "file", {"auto_mkdir": True})
+    assert agrees() and local_fs().auto_mkdir
+    monkeypatch.delitem(fsspec.config.conf, "file")
+    assert agrees() and not local_fs().auto_mkdir
+
+    class Other(LocalFileSystem):
+        pass
+
+    fsspec.register_implementation("file", Other, clobber=True)
+    try:
+        assert agrees() and type(local_fs()) is Other
+    finally:
+        fsspec.register_implementation("file", LocalFileSystem, clobber=True)
+    assert agrees()
+    fake = LocalFileSystem(auto_mkdir=True)
+    monkeypatch.setattr(fsspec, "filesystem", lambda protocol: fake)
+    assert local_fs() is fake
+
+
+def test_a_forked_process_has_a_file_system_of_its_own():
+    kept = local_fs()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if local_fs() is fsspec.filesystem("file") and local_fs() is not kept else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_new_vector_store_makes_its_table_once():
+    """It is made on first use, which may be in several threads at once."""
+    for _ in range(20):
+        data = pannier.SimpleVectorStore().data
+        with ThreadPoolExecutor(4) as pool:
+            tables = list(pool.map(lambda _: data._table, range(8)))
+        assert all(table is data._table for table in tables)
