@@ -565,6 +565,42 @@ PyObject *pn_py_doc_set_hash(pn_module_state *state, PyObject *table, PyObject *
     return s == PN_OK ? Py_NewRef(Py_None) : pn_py_raise(s, NULL, NULL);
 }
 
+static pn_status put_hashes(pn_coll *coll, PyObject *hashes, pn_cell_bin *bin)
+{
+    PyObject *key, *hash;
+    PN_TRY(pn_cell_bin_reserve(bin, (size_t)PyDict_GET_SIZE(hashes)));
+    for (Py_ssize_t pos = 0; PyDict_Next(hashes, &pos, &key, &hash);) {
+        pn_cell old = {.kind = PN_CELL_EMPTY};
+        PN_TRY(put_hash(coll, key, hash, &old));
+        pn_cell_bin_add(bin, old);
+    }
+    return PN_OK;
+}
+
+static bool all_str(PyObject *dict)
+{
+    PyObject *key, *value;
+    for (Py_ssize_t pos = 0; PyDict_Next(dict, &pos, &key, &value);)
+        if (!PyUnicode_CheckExact(key) || !PyUnicode_CheckExact(value)) return false;
+    return true;
+}
+
+PyObject *pn_py_doc_set_hashes(pn_module_state *state, PyObject *table, PyObject *name, PyObject *hashes)
+{
+    bool usual = PyDict_CheckExact(hashes) && PyDict_GET_SIZE(hashes) > 0 && all_str(hashes);
+    pn_coll *coll = usual ? pn_py_coll(state, table, name) : NULL;
+    if (coll == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    pn_cell_bin bin;
+    pn_cell_bin_init(&bin, &pn_alloc_system);
+    int gc = pn_gc_pause();
+    pn_status s = put_hashes(coll, hashes, &bin);
+    pn_gc_resume(gc);
+    if (s != PN_OK && s != PN_ERR_UNSUPPORTED) pn_py_raise(s, NULL, NULL);
+    PyObject *result = PyErr_Occurred() ? NULL : Py_NewRef(s == PN_OK ? Py_None : Py_NotImplemented);
+    pn_cell_bin_empty(&bin, &pn_py_host);
+    return result;
+}
+
 static PyObject *doc_set_hash(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key, *hash;

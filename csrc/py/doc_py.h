@@ -33,6 +33,13 @@ PyObject *pn_py_doc_hashes(pn_module_state *state, PyObject *table, PyObject *me
 /* Replaces the metadata entry by {"doc_hash": hash}; None. */
 PyObject *pn_py_doc_set_hash(pn_module_state *state, PyObject *table, PyObject *metadata, PyObject *id, PyObject *hash);
 
+/* Such an entry for each id of a {id: hash}; None. An empty one touches nothing. */
+PyObject *pn_py_doc_set_hashes(pn_module_state *state, PyObject *table, PyObject *metadata, PyObject *hashes);
+
+/* Whether there is such a source; its node ids as a new list, or None. */
+PyObject *pn_py_doc_ref_exists(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
+PyObject *pn_py_doc_ref_ids(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
+
 /* (node ids, metadata) of a source: a new list, and the stored dict. None: no such source. */
 PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
 

@@ -391,6 +391,32 @@ PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *
     return cell ? pair_of_key(state->keys, coll, cell, pn_omap_key_of(cell)) : Py_NewRef(Py_None);
 }
 
+/* What `of` makes of a source's info, which is NULL for a source that is not there. */
+static PyObject *of_refdoc(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key, PyObject *(*of)(pn_refdoc *))
+{
+    pn_coll *coll;
+    pn_cell *cell;
+    if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
+    pn_refdoc *info = NULL;
+    pn_status s = cell ? pn_doc_refdoc(coll, pn_omap_key_of(cell), &pn_alloc_system, &info) : PN_OK;
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
+    return s == PN_OK ? of(info) : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *is_there(pn_refdoc *r) { return PyBool_FromLong(r != NULL); }
+
+PyObject *pn_py_doc_ref_exists(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key)
+{
+    return of_refdoc(state, table, name, key, is_there);
+}
+
+static PyObject *ids_or_none(pn_refdoc *r) { return r ? ids_of(r) : Py_NewRef(Py_None); }
+
+PyObject *pn_py_doc_ref_ids(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key)
+{
+    return of_refdoc(state, table, name, key, ids_or_none);
+}
+
 static PyObject *doc_ref_info(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key;

@@ -26,6 +26,8 @@ typedef enum name_index {
     NAME_GET_DOCUMENT,
     NAME_GET_NODE,
     NAME_GET_REF_DOC_INFO,
+    NAME_DELETE_DOCUMENT,
+    NAME_DELETE,
     NAME_RAISE_ERROR,
     NAME_NODE_IDS,
     NAME_INFO_METADATA,
@@ -34,7 +36,7 @@ typedef enum name_index {
 
 static const char *const name_texts[NAMES] = {
     "_kvstore",     "_node_collection", "_metadata_collection", "_ref_doc_collection", "get_document",
-    "get_node",     "get_ref_doc_info", "raise_error",          "node_ids",            "metadata",
+    "get_node", "get_ref_doc_info", "delete_document", "delete", "raise_error", "node_ids", "metadata",
 };
 
 struct pn_doc_classes {
@@ -195,6 +197,8 @@ static PyObject *hash_of(pn_module_state *state, PyObject *table, PyObject *name
 
 static PyObject *run_get_document_hash(doc_call *c) { return call_with(c, NAME_METADATA, hash_of); }
 
+static PyObject *run_set_document_hashes(doc_call *c) { return call_with(c, NAME_METADATA, pn_py_doc_set_hashes); }
+
 static PyObject *run_set_document_hash(doc_call *c)
 {
     PyObject *name = Py_XNewRef(attribute(c, NAME_METADATA));
@@ -259,11 +263,22 @@ static PyObject *run_get_all_ref_doc_info(doc_call *c)
 
 static PyObject *run_ref_doc_exists(doc_call *c)
 {
-    if (replaced(c, NAME_GET_REF_DOC_INFO)) return PyErr_Occurred() ? NULL : not_implemented();
-    PyObject *pair = call_with(c, NAME_REFS, pn_py_doc_ref_info);
-    if (pair == NULL || pair == Py_NotImplemented) return pair;
-    PyObject *result = PyBool_FromLong(pair != Py_None);
-    Py_DECREF(pair);
+    if (replaced(c, NAME_GET_REF_DOC_INFO) || !infos_are_plain(c)) return PyErr_Occurred() ? NULL : not_implemented();
+    return call_with(c, NAME_REFS, pn_py_doc_ref_exists);
+}
+
+/* Runs with the names of the three collections held. */
+static PyObject *with_names(doc_call *c, PyObject *(*run)(doc_call *c, PyObject *const names[3]))
+{
+    PyObject *names[3] = {NULL, NULL, NULL};
+    if (c->second != NULL && !PyBool_Check(c->second)) return not_implemented();
+    bool usual = true;
+    for (int i = 0; i < 3; i++) {
+        names[i] = Py_XNewRef(attribute(c, NAME_NODES + i));
+        usual = usual && names[i] != NULL && PyUnicode_CheckExact(names[i]);
+    }
+    PyObject *result = usual ? run(c, names) : PyErr_Occurred() ? NULL : not_implemented();
+    for (int i = 0; i < 3; i++) Py_XDECREF(names[i]);
     return result;
 }
 
@@ -278,15 +293,53 @@ static PyObject *delete_held(doc_call *c, PyObject *const names[3])
 
 static PyObject *run_delete_document(doc_call *c)
 {
-    PyObject *names[3] = {NULL, NULL, NULL};
-    if (c->second != NULL && !PyBool_Check(c->second)) return not_implemented();
-    bool usual = true;
-    for (int i = 0; i < 3; i++) {
-        names[i] = Py_XNewRef(attribute(c, NAME_NODES + i));
-        usual = usual && names[i] != NULL && PyUnicode_CheckExact(names[i]);
+    if (replaced(c, NAME_GET_REF_DOC_INFO)) return PyErr_Occurred() ? NULL : not_implemented();
+    return with_names(c, delete_held);
+}
+
+/* delete_document(id, raise_error=False) of a node that is listed. */
+static bool delete_listed(doc_call *c, PyObject *const names[3], PyObject *id)
+{
+    PyObject *done = pn_py_doc_delete(c->state, c->table, names, id);
+    if (done == Py_NotImplemented) {
+        PyObject *method = c->state->doc_classes->names[NAME_DELETE_DOCUMENT];
+        Py_SETREF(done, PyObject_CallMethodObjArgs(c->self, method, id, Py_False, NULL));
     }
-    PyObject *result = usual ? delete_held(c, names) : PyErr_Occurred() ? NULL : not_implemented();
-    for (int i = 0; i < 3; i++) Py_XDECREF(names[i]);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+/* What of the source itself is left, as a rule nothing. */
+static bool delete_rest(doc_call *c, PyObject *const names[3])
+{
+    static const int order[] = {2, 1, 0};
+    for (int i = 0; i < 3; i++) {
+        PyObject *method = c->state->doc_classes->names[NAME_DELETE];
+        PyObject *done = PyObject_CallMethodObjArgs(c->table, method, c->first, names[order[i]], NULL);
+        Py_XDECREF(done);
+        if (done == NULL) return false;
+    }
+    return true;
+}
+
+static PyObject *delete_source(doc_call *c, PyObject *const names[3])
+{
+    PyObject *ids = pn_py_doc_ref_ids(c->state, c->table, names[2], c->first);
+    if (ids == NULL || ids == Py_NotImplemented) return ids;
+    if (ids == Py_None) Py_SETREF(ids, not_implemented()); /* the peer knows what to say */
+    if (!PyList_Check(ids)) return ids;
+    bool ok = true;
+    for (Py_ssize_t i = 0; ok && i < PyList_GET_SIZE(ids); i++) ok = delete_listed(c, names, PyList_GET_ITEM(ids, i));
+    Py_DECREF(ids);
+    return ok && delete_rest(c, names) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *run_delete_ref_doc(doc_call *c)
+{
+    if (replaced(c, NAME_GET_REF_DOC_INFO) || replaced(c, NAME_DELETE_DOCUMENT) || !infos_are_plain(c))
+        return PyErr_Occurred() ? NULL : not_implemented();
+    PyObject *held = Py_NewRef(c->first), *result = with_names(c, delete_source);
+    Py_DECREF(held);
     return result;
 }
 
@@ -303,11 +356,13 @@ METHOD(get_nodes, "node_ids", "raise_error", true)
 METHOD(document_exists, "doc_id", NULL, false)
 METHOD(get_document_hash, "doc_id", NULL, false)
 METHOD(set_document_hash, "doc_id", "doc_hash", false)
+METHOD(set_document_hashes, "doc_hashes", NULL, false)
 METHOD(get_all_document_hashes, NULL, NULL, false)
 METHOD(get_ref_doc_info, "ref_doc_id", NULL, false)
 METHOD(get_all_ref_doc_info, NULL, NULL, false)
 METHOD(ref_doc_exists, "ref_doc_id", NULL, false)
 METHOD(delete_document, "doc_id", "raise_error", true)
+METHOD(delete_ref_doc, "ref_doc_id", "raise_error", true)
 
 #define ENTRY(NAME, DOC) {#NAME, (PyCFunction)(void (*)(void))doc_##NAME, METH_METHOD | METH_FASTCALL | METH_KEYWORDS, DOC}
 
@@ -325,6 +380,8 @@ static PyMethodDef doc_methods[] = {
     ENTRY(get_document_hash, "get_document_hash($self, doc_id)\n--\n\nThe stored hash of a document, or None."),
     ENTRY(set_document_hash, "set_document_hash($self, doc_id, doc_hash)\n--\n\n"
                              "Stores the hash of a document (replacing its metadata entry, as the peer does)."),
+    ENTRY(set_document_hashes, "set_document_hashes($self, doc_hashes)\n--\n\n"
+                               "set_document_hash of each id and hash of a dictionary."),
     ENTRY(get_all_document_hashes, "get_all_document_hashes($self)\n--\n\n"
                                    "{hash: document id}; of several documents with one hash, the last."),
     ENTRY(get_ref_doc_info, "get_ref_doc_info($self, ref_doc_id)\n--\n\n"
@@ -335,6 +392,9 @@ static PyMethodDef doc_methods[] = {
     ENTRY(delete_document, "delete_document($self, doc_id, raise_error=True)\n--\n\n"
                            "Deletes a node; its source's info goes with the last of its nodes.\n\n"
                            "Raises:\n    ValueError: \"doc_id X not found.\" unless raise_error is False."),
+    ENTRY(delete_ref_doc, "delete_ref_doc($self, ref_doc_id, raise_error=True)\n--\n\n"
+                          "Deletes a source document and all its nodes.\n\n"
+                          "Raises:\n    ValueError: \"ref_doc_id X not found.\" unless raise_error is False."),
     {NULL, NULL, 0, NULL},
 };
 

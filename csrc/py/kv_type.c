@@ -405,6 +405,16 @@ static PyObject *kv_surrender(PyObject *op, PyObject *unused)
     return Py_NewRef(self->plain);
 }
 
+static PyObject *kv_to_dict(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    kv_object *self = (kv_object *)op;
+    if (pn_kvt_surrender(self) < 0) return NULL;
+    PyObject *plain = Py_NewRef(self->plain), *copy = shallow_copy(plain);
+    Py_DECREF(plain);
+    return copy;
+}
+
 static PyObject *kv_dump(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -708,6 +718,9 @@ static PyMethodDef kv_methods[] = {
      "get_all($self, collection='data')\n--\n\nA new dict of the stored values themselves, in insertion order."},
     {"delete", FAST(kv_delete), METH_FASTCALL | METH_KEYWORDS,
      "delete($self, key, collection='data')\n--\n\nRemoves; returns whether it was there."},
+    {"to_dict", kv_to_dict, METH_NOARGS,
+     "to_dict($self)\n--\n\nThe collections as a dict of dicts; the inner dicts are the store's own from now on (the store\n"
+     "becomes plain), as in LlamaIndex."},
     {"_get_keys", FAST(kv_get_keys), METH_FASTCALL, "_get_keys(keys, collection) -> list: get of each."},
     {"_plain", kv_plain, METH_NOARGS, "The dict of dicts that a surrendered table works on, or None."},
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},

@@ -68,7 +68,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         plain = self._plain()
         return CollectionView(self, collection) if plain is None else plain[collection]
 
-    # put, put_all, get, get_all, delete: methods of the C base.
+    # put, put_all, get, get_all, delete, to_dict: methods of the C base.
 
     def _put_rest(self, kv_pairs: Any, done: int, collection: str) -> None:
         # what put_all leaves: other iterables, what is no pair, an overridden put
@@ -172,11 +172,6 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         if found is not None:
             found.note(store, data)
         return store
-
-    def to_dict(self) -> dict:
-        """The collections as a dict of dicts; the inner dicts are the store's own from
-        now on (the store becomes plain), as in LlamaIndex."""
-        return self._surrender().copy()
 
     @classmethod
     def from_dict(cls, save_dict: dict) -> "SimpleKVStore":

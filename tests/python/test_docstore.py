@@ -36,6 +36,10 @@ from oracle import (
 )
 
 
+class Names(dict):
+    """A dict that is not exactly one."""
+
+
 def batch():
     """Two source documents with their chunks, a lone chunk, and a chunk of a third source."""
     return [
@@ -981,6 +985,18 @@ def test_default_persist_path(tmp_path, monkeypatch):
     }
 
 
+def test_to_dict_is_the_store_from_then_on(pair):
+    a, b = pair
+    for _ in range(2):
+        same(lambda s: s.to_dict(), a, b)
+    for store in pair:
+        data = store.to_dict()
+        data[store._metadata_collection]["n0"]["doc_hash"] = "changed"
+        data["another"] = {}
+        assert store.get_document_hash("n0") == "changed" and "another" not in store.to_dict()
+    same_state(a, b)
+
+
 def test_to_dict_and_from_dict_share_the_inner_dicts():
     for side in SIDES:
         store = side.SimpleDocumentStore()
@@ -1100,11 +1116,13 @@ C_CALLS = {
     "document_exists": (("n0",), {"doc_id": "nowhere"}),
     "get_document_hash": (("n0",), {"doc_id": "nowhere"}),
     "set_document_hash": (("n0", "h"), {"doc_id": "new", "doc_hash": "\u00e9\"\\"}),
+    "set_document_hashes": (({"n0": "h", "new": "\u00e9\"\\"},), {"doc_hashes": {"n1": ""}}),
     "get_all_document_hashes": ((), {}),
     "get_ref_doc_info": (("d0",), {"ref_doc_id": "nowhere"}),
     "get_all_ref_doc_info": ((), {}),
     "ref_doc_exists": (("d0",), {"ref_doc_id": "nowhere"}),
     "delete_document": (("n0",), {"doc_id": "nowhere", "raise_error": False}),
+    "delete_ref_doc": (("d0",), {"ref_doc_id": "nowhere", "raise_error": False}),
 }
 
 
@@ -1136,7 +1154,7 @@ def test_wrong_arguments_are_the_peers_type_errors(pair, name):
                 getattr(store, name)()
 
 
-@pytest.mark.parametrize("name", ["get_document", "get_node", "get_nodes", "delete_document"])
+@pytest.mark.parametrize("name", ["get_document", "get_node", "get_nodes", "delete_document", "delete_ref_doc"])
 @pytest.mark.parametrize("raise_error", [0, 1, "", [1], None])
 def test_raise_error_may_be_any_object(pair, name, raise_error):
     a, b = pair
@@ -1153,6 +1171,56 @@ def test_ids_of_other_types(pair, name, key):
     if args and name != "get_nodes":
         same(lambda s: getattr(s, name)(key, *args[1:]), a, b)
         same_state(a, b)
+
+
+@pytest.mark.parametrize("hashes", [
+    {"n0": 5}, {5: "h"}, {"n0": None}, {"n0": "\ud800", "n1": "x"}, {"\udc00": "h"}, {}, Names(n0="h"), [("n0", "h")], None,
+], ids=repr)  # fmt: skip
+def test_set_document_hashes_of_any_form(pair, hashes):
+    a, b = pair
+    same(lambda s: s.set_document_hashes(hashes), a, b)
+    for _ in range(3):
+        same(lambda s: s.get_all_document_hashes(), a, b)
+    same_state(a, b)
+
+
+def delete_with(store, name, seen):
+    """delete_ref_doc of a store one of whose methods says that it was called."""
+    method = getattr(store, name)
+    setattr(store, name, lambda *args, **kwargs: seen.append((args, kwargs)) or method(*args, **kwargs))
+    return store.delete_ref_doc("d0")
+
+
+@pytest.mark.parametrize("name", ["delete_document", "get_ref_doc_info"])
+def test_delete_ref_doc_calls_what_was_replaced(pair, name):
+    seen = [], []
+    for store, calls in zip(pair, seen):
+        delete_with(store, name, calls)
+    assert seen[0] == seen[1] and seen[0]
+    same_state(*pair)
+
+
+@pytest.mark.parametrize("collection", ["_node_collection", "_metadata_collection", "_ref_doc_collection"])
+@pytest.mark.parametrize("value", [{}, {"node_ids": ["n1", "n1"], "metadata": {}}, {"ref_doc_id": "d1"}, {"doc_hash": {1, 2}}])
+def test_delete_ref_doc_beside_odd_entries(pair, collection, value):
+    a, b = pair
+    for store in pair:
+        name = getattr(store, collection)
+        store._kvstore.put("n1" if collection != "_ref_doc_collection" else "d0", value, name)
+    same(lambda s: s.delete_ref_doc("d0"), a, b)
+    same(lambda s: s.delete_ref_doc("d0"), a, b)
+    same_state(a, b)
+
+
+def test_ref_doc_exists_hands_out_nothing(pair):
+    """The info stays as it was: asking twice, then changing what get_ref_doc_info gave."""
+    a, b = pair
+    for store in pair:
+        assert store.ref_doc_exists("d0") and not store.ref_doc_exists("n0")
+        store.get_ref_doc_info("d0").metadata["added"] = 1
+        assert store.ref_doc_exists("d0")
+    same(lambda s: s.get_ref_doc_info("d0"), a, b)
+    same_state(a, b)
 
 
 @pytest.mark.parametrize("on_class", [False, True])
