@@ -598,10 +598,11 @@ static void raise_damaged_at(kv_object *self, const pn_kv_place *place)
     if (cell == NULL || pn_py_settle(cell)) pn_py_raise(PN_ERR_CORRUPT, NULL, NULL);
 }
 
-enum { WRITE_TRIES = 20 };
+enum { WRITE_TRIES = 20, TRIES_WITH_TURNS = 2 };
 
-/* The native contents. Other code may run while a live value is encoded: when it changed
- * the store, what was written is neither the old state nor the new, so again. */
+/* The native contents. Other code may run while a live value is encoded, and at first other
+ * threads get their turns: when one changed the store, what was written is neither the old
+ * state nor the new, so again. */
 static pn_status write_native(kv_object *self, pn_buf *out, pn_kv_place *place)
 {
     pn_status s = PN_ERR_EXISTS;
@@ -610,6 +611,7 @@ static pn_status write_native(kv_object *self, pn_buf *out, pn_kv_place *place)
         pn_gone_free(&kv->gone, SIZE_MAX, &pn_py_host);
         out->len = 0;
         pn_kv_place_clear(place);
+        place->turns = i < TRIES_WITH_TURNS;
         s = pn_kv_write_json(kv, out, place);
         pn_kv_unref(kv);
     }
@@ -633,7 +635,7 @@ static PyObject *kv_write(PyObject *op, PyObject *unused)
     if (state == NULL || pn_kvt_ready(self) < 0) return NULL;
     pn_buf out;
     pn_buf_init(&out, &pn_alloc_system);
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_status s = self->kv != NULL ? write_native(self, &out, &place) : write_plain(self, &out);
     if (s == PN_ERR_EXISTS && self->kv == NULL) s = write_plain(self, &out); /* surrendered meanwhile */
     PyObject *text = NULL;

@@ -28,7 +28,14 @@ static void host_retain(void *ctx, void *live)
     Py_INCREF((PyObject *)live);
 }
 
-const pn_host pn_py_host = {NULL, host_release, host_encode, host_retain};
+static void host_turn(void *ctx)
+{
+    (void)ctx;
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+}
+
+const pn_host pn_py_host = {NULL, host_release, host_encode, host_retain, host_turn};
 
 static PyObject *decode_mpack(struct pn_key_cache *keys, const pn_cell *cell)
 {

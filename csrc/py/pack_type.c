@@ -266,7 +266,7 @@ static pn_status kv_text(const pn_pack *p, pn_bytes name, pn_buf *out, size_t *b
 {
     pn_kv *kv;
     PN_TRY(read_kv(p, name, &kv, bad, err));
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_status s = pn_kv_write_json(kv, out, &place);
     pn_kv_place_clear(&place);
     pn_kv_unref(kv);

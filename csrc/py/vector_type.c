@@ -480,6 +480,8 @@ static PyObject *vector_load(PyObject *type, PyObject *data)
     return pn_py_vector_table((PyTypeObject *)type, &vec);
 }
 
+enum { PAIRS_A_TURN = 256, TRIES_WITH_TURNS = 2 };
+
 /* One live value's text: ours, or what the caller's encode_odd(id, value) returns. */
 static pn_status encode_live(PyObject *id, PyObject *value, PyObject *encode_odd, pn_buf *out)
 {
@@ -516,10 +518,15 @@ static PyObject *live_pairs(vector_object *self)
     return list;
 }
 
-/* Texts of the pairs, back to back in *text, and where each ends in *ends (size_t). */
-static pn_status encode_pairs(PyObject *pairs, PyObject *encode_odd, pn_buf *text, pn_buf *ends)
+/* Texts of the pairs, back to back in *text, and where each ends in *ends (size_t). With
+ * turns, other threads run now and then. */
+static pn_status encode_pairs(PyObject *pairs, PyObject *encode_odd, bool turns, pn_buf *text, pn_buf *ends)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pairs); i++) {
+        if (turns && i % PAIRS_A_TURN == PAIRS_A_TURN - 1) {
+            Py_BEGIN_ALLOW_THREADS;
+            Py_END_ALLOW_THREADS;
+        }
         PyObject *pair = PyList_GET_ITEM(pairs, i);
         PN_TRY(encode_live(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), encode_odd, text));
         PN_TRY(pn_buf_append(ends, &text->len, sizeof text->len));
@@ -558,7 +565,7 @@ static pn_status save_if_unchanged(vector_object *self, uint64_t changes, const 
 
 /* One attempt: live values are encoded without the lock, so others may change the
  * table meanwhile; then *saved is false and nothing was written. */
-static pn_status try_encode(vector_object *self, PyObject *encode_odd, pn_buf *out, bool *saved)
+static pn_status try_encode(vector_object *self, PyObject *encode_odd, bool turns, pn_buf *out, bool *saved)
 {
     uint64_t changes = self->vec.changes;
     PyObject *pairs = live_pairs(self);
@@ -567,7 +574,7 @@ static pn_status try_encode(vector_object *self, PyObject *encode_odd, pn_buf *o
     pn_buf_init(&text, &pn_alloc_system);
     pn_buf_init(&ends, &pn_alloc_system);
     pn_buf_init(&spans, &pn_alloc_system);
-    pn_status s = encode_pairs(pairs, encode_odd, &text, &ends);
+    pn_status s = encode_pairs(pairs, encode_odd, turns, &text, &ends);
     if (s == PN_OK) s = spans_of(&text, &ends, &spans);
     if (s == PN_OK) s = save_if_unchanged(self, changes, &spans, out, saved);
     pn_buf_clear(&text);
@@ -586,7 +593,7 @@ static PyObject *vector_encode(PyObject *op, PyObject *encode_odd)
     bool saved = false;
     pn_status s = PN_OK;
     for (int attempt = 0; attempt < 1000 && !saved && s == PN_OK; attempt++)
-        s = try_encode((vector_object *)op, encode_odd, &out, &saved);
+        s = try_encode((vector_object *)op, encode_odd, attempt < TRIES_WITH_TURNS, &out, &saved);
     PyObject *text = NULL;
     if (s != PN_OK) pn_py_raise(s, NULL, NULL);
     else if (!saved) PyErr_SetString(PyExc_RuntimeError, "the vector store was changed all the time while it was encoded");

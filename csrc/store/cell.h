@@ -52,13 +52,14 @@ typedef struct pn_cell {
     };
 } pn_cell;
 
-/* The host language's part. Both may run arbitrary host code. */
+/* The host language's part. All but retain may run arbitrary host code. */
 typedef struct pn_host {
     void *ctx;
     void (*release)(void *ctx, void *live);
     /* Appends the JSON text of a live value. PN_ERR_CALLBACK: the host holds the reason. */
     pn_status (*encode)(void *ctx, void *live, pn_buf *out);
     void (*retain)(void *ctx, void *live); /* one more reference; runs no host code */
+    void (*turn)(void *ctx); /* lets the host's other threads run; they may change anything */
 } pn_host;
 
 /* What the host made of all that a container holds and keeps for the next time. It is good

@@ -4,6 +4,8 @@
 #include "codec/json_write.h"
 #include "store/batch.h"
 
+enum { TURN_AFTER = 256 * 1024 }; /* bytes of text: well below a millisecond */
+
 pn_status pn_kv_new(const pn_alloc *alloc, const pn_host *host, pn_kv **out)
 {
     pn_kv *kv = pn_alloc_zero(alloc, 1, sizeof *kv);
@@ -215,7 +217,28 @@ void pn_kv_place_clear(pn_kv_place *place)
 {
     pn_blob_unref(place->collection_owner);
     pn_blob_unref(place->key_owner);
-    *place = (pn_kv_place){{NULL, 0}, {NULL, 0}, NULL, NULL};
+    *place = (pn_kv_place){.turns = false};
+}
+
+/* Grows with every change of any collection. */
+static uint64_t version_of_values(const pn_kv *kv)
+{
+    uint64_t sum = 0;
+    size_t pos = 0;
+    pn_bytes name;
+    void *slot;
+    while (pn_omap_next(&kv->colls, &pos, &name, &slot)) sum += pn_coll_version(*(pn_coll **)slot);
+    return sum;
+}
+
+/* A turn for others, after much text. EXISTS: they changed the store. */
+static pn_status give_turn(const pn_kv *kv, const pn_buf *out, pn_kv_place *place)
+{
+    if (!place->turns || out->len - place->turn_at < TURN_AFTER) return PN_OK;
+    place->turn_at = out->len;
+    uint64_t names = kv->colls.version, values = version_of_values(kv);
+    kv->host.turn(kv->host.ctx);
+    return names == kv->colls.version && values == version_of_values(kv) ? PN_OK : PN_ERR_EXISTS;
 }
 
 /* The cell's text, while the place holds the key. */
@@ -225,7 +248,7 @@ static pn_status write_cell(const pn_kv *kv, const pn_cell *cell, pn_blob *key_o
     PN_TRY(pn_cell_write_json(cell, &kv->host, kv->alloc, out));
     pn_blob_unref(place->key_owner);
     place->key_owner = NULL;
-    return PN_OK;
+    return give_turn(kv, out, place);
 }
 
 static pn_status write_collection(const pn_kv *kv, const pn_coll *coll, pn_buf *out, pn_kv_place *place)

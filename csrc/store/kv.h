@@ -93,13 +93,16 @@ pn_status pn_kv_load_json(const pn_alloc *alloc, const pn_host *host, pn_blob *t
 typedef struct pn_kv_place {
     pn_bytes collection, key;
     pn_blob *collection_owner, *key_owner;
+    bool turns;     /* asked for: the host's other threads get a turn now and then */
+    size_t turn_at; /* length of the text at the last one */
 } pn_kv_place;
 
 void pn_kv_place_clear(pn_kv_place *place);
 
 /* Appends the whole store as json.dumps writes it. On failure *place tells which value
  * it was (key_owner NULL: none in particular). PN_ERR_EXISTS: the store was changed while
- * the host encoded a live value; nothing is wrong with it, try again. The caller holds
+ * the host encoded a live value or others had a turn (not one of its live values, which
+ * nobody notices); nothing is wrong with it, try again. The caller holds
  * a reference. */
 pn_status pn_kv_write_json(const pn_kv *kv, pn_buf *out, pn_kv_place *place);
 

@@ -34,7 +34,7 @@ static pn_status encode(void *ctx, void *live, pn_buf *out)
     return pn_buf_append(out, text, strlen(text));
 }
 
-static const pn_host host = {NULL, release, encode, retain};
+static const pn_host host = {NULL, release, encode, retain, NULL};
 
 /* ---- writing ---- */
 

@@ -48,7 +48,19 @@ static pn_status encode_live(void *ctx, void *live, pn_buf *out)
     return pn_buf_append(out, text, (size_t)n);
 }
 
-static const pn_host host = {NULL, release_live, encode_live, NULL};
+/* What other threads do at their turn. */
+static int turn_count;
+static pn_kv *turn_kv;
+static void (*at_turn)(pn_kv *kv);
+
+static void take_turn(void *ctx)
+{
+    (void)ctx;
+    turn_count++;
+    if (at_turn != NULL) at_turn(turn_kv);
+}
+
+static const pn_host host = {NULL, release_live, encode_live, NULL, take_turn};
 
 static pn_cell live(int v)
 {
@@ -74,7 +86,7 @@ static pn_status load(const char *json, pn_kv **out)
 static void check_written(const pn_kv *kv, const char *want)
 {
     pn_buf out;
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_buf_init(&out, &counting);
     CHECK(pn_kv_write_json(kv, &out, &place) == PN_OK);
     CHECK(pn_buf_push(&out, 0) == PN_OK);
@@ -172,7 +184,7 @@ static void test_a_failing_encoder_names_the_place(void)
     CHECK(pn_kv_new(&counting, &host, &kv) == PN_OK);
     put(kv, "c", "good", live(1));
     pn_buf out;
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_buf_init(&out, &counting);
     encode_fails = 1;
     CHECK(pn_kv_write_json(kv, &out, &place) == PN_ERR_CALLBACK);
@@ -182,6 +194,62 @@ static void test_a_failing_encoder_names_the_place(void)
     pn_buf_clear(&out);
     pn_kv_unref(kv);
     CHECK_EQ_INT(blocks, 0);
+}
+
+static void put_elsewhere(pn_kv *kv) { put(kv, "other", "new", live(1)); }
+static void add_collection(pn_kv *kv) { put(kv, "third", "new", live(1)); }
+
+static void touch_elsewhere(pn_kv *kv)
+{
+    pn_coll *c = pn_kv_find(kv, text("other"));
+    pn_coll_touch(c, pn_coll_get(c, text("old")));
+}
+
+static void drop_what_is_written(pn_kv *kv) { pn_coll_free(pn_kv_drop(kv, text("c")), &counting, &host); }
+
+/* Writes with others at their turns; how many there were goes to turn_count. */
+static void check_turns(void (*others)(pn_kv *), pn_status want)
+{
+    pn_kv *kv;
+    CHECK(pn_kv_new(&counting, &host, &kv) == PN_OK);
+    for (int i = 0; i < 100000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "key-%07d", i);
+        put(kv, "c", key, live(i));
+    }
+    put(kv, "other", "old", live(1));
+    pn_buf out;
+    pn_buf_init(&out, &counting);
+    pn_kv_place place = {.turns = true};
+    turn_kv = kv;
+    at_turn = others;
+    turn_count = 0;
+    CHECK_EQ_INT(pn_kv_write_json(kv, &out, &place), want);
+    CHECK(place.key_owner == NULL);
+    pn_kv_place_clear(&place);
+    pn_buf_clear(&out);
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(live_count, 0);
+    CHECK_EQ_INT(blocks, 0);
+}
+
+static void test_others_have_turns_while_much_is_written(void)
+{
+    check_turns(NULL, PN_OK);
+    CHECK(turn_count >= 5);
+    void (*const changes[])(pn_kv *) = {put_elsewhere, add_collection, touch_elsewhere, drop_what_is_written};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        check_turns(changes[i], PN_ERR_EXISTS);
+        CHECK_EQ_INT(turn_count, 1);
+    }
+    at_turn = NULL;
+    turn_count = 0;
+    pn_kv *kv;
+    CHECK(pn_kv_new(&counting, &host, &kv) == PN_OK);
+    put(kv, "c", "x", live(1));
+    check_written(kv, "{\"c\": {\"x\": 1}}");
+    pn_kv_unref(kv);
+    CHECK_EQ_INT(turn_count, 0); /* nobody asked for any */
 }
 
 static void test_load_survives_every_failed_allocation(void)
@@ -220,7 +288,7 @@ static void test_a_mpack_cell_is_written_as_its_json(void)
     put(kv, "c", "k", pn_cell_mpack(blob, pn_blob_view(blob)));
     pn_blob_unref(blob);
     pn_buf out;
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_buf_init(&out, &counting);
     CHECK(pn_kv_write_json(kv, &out, &place) == PN_ERR_CORRUPT);
     CHECK(pn_bytes_equal(place.key, text("k")));
@@ -330,6 +398,7 @@ int main(void)
     RUN(test_a_repeated_key_counts_last_but_stands_first);
     RUN(test_odd_shapes_are_left_to_the_host);
     RUN(test_a_failing_encoder_names_the_place);
+    RUN(test_others_have_turns_while_much_is_written);
     RUN(test_load_survives_every_failed_allocation);
     RUN(test_a_mpack_cell_is_written_as_its_json);
     RUN(test_delete_unlinks_and_the_last_node_takes_its_source);

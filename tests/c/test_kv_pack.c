@@ -43,7 +43,7 @@ static pn_status encode(void *ctx, void *live, pn_buf *out)
     return pn_buf_append(out, text, strlen(text));
 }
 
-static const pn_host host = {NULL, release, encode, retain};
+static const pn_host host = {NULL, release, encode, retain, NULL};
 
 static void set_text(object *o, pn_bytes text)
 {
@@ -338,7 +338,7 @@ static pn_status write_segment(world *w, pn_batch *b, pn_segment **out)
 
 static pn_status json_of(const pn_kv *kv, pn_buf *out)
 {
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     out->len = 0;
     pn_status s = pn_kv_write_json(kv, out, &place);
     pn_kv_place_clear(&place);

@@ -7,11 +7,11 @@
 #include "store/struct_pack.h"
 
 static void release(void *ctx, void *live) { (void)ctx, (void)live; }
-static const pn_host host = {NULL, release, NULL, NULL}; /* no value here is live */
+static const pn_host host = {NULL, release, NULL, NULL, NULL}; /* no value here is live */
 
 static pn_status json_of(const pn_kv *kv, pn_buf *out)
 {
-    pn_kv_place place = {{NULL, 0}, {NULL, 0}, NULL, NULL};
+    pn_kv_place place = {.turns = false};
     pn_status s = pn_kv_write_json(kv, out, &place);
     pn_kv_place_clear(&place);
     return s;

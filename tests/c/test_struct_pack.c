@@ -7,7 +7,7 @@
 
 /* Objects behind words are numbers that are never freed. */
 static void release_word(void *ctx, void *object) { (void)ctx, (void)object; }
-static const pn_host host = {NULL, release_word, NULL, NULL};
+static const pn_host host = {NULL, release_word, NULL, NULL, NULL};
 
 enum { MAX_ROWS = 1200 };
 

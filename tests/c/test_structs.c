@@ -16,7 +16,7 @@ static void release_word(void *ctx, void *object)
     held[(uintptr_t)object / 2 - 1]--;
 }
 
-static const pn_host host = {NULL, release_word, NULL, NULL};
+static const pn_host host = {NULL, release_word, NULL, NULL, NULL};
 
 static pn_word word(int n) { return (pn_word)n * 2 + 2; }
 static pn_bytes text(const char *s) { return (pn_bytes){(const uint8_t *)s, strlen(s)}; }

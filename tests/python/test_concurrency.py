@@ -6,6 +6,7 @@ Run against the stand-in as well, but for what plain dicts under the GIL do not 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 
@@ -123,6 +124,34 @@ def test_readers_writers_and_persists_of_a_loaded_store():
         works.append(write_out)
     together(*works)
     assert [f"w{i}" in store.get_all() for i in range(ROUNDS)] == [True] * ROUNDS
+
+
+@pytest.mark.skipif(oracle.IS_PEER, reason="the peer raises RuntimeError: dictionary changed size")
+def test_a_persist_shows_one_moment_though_others_have_turns():
+    """Enough text for many turns; the writer puts first into one collection, then into the other."""
+    store = load(impl.SimpleKVStore, dumps({c: {f"k{i}": {"text": "x" * 2000} for i in range(400)} for c in "ab"}))
+    done = threading.Event()
+    seen = []
+
+    def write():
+        n = 0
+        while not done.is_set():
+            store.put("last", {"n": n}, "a")
+            store.put("last", {"n": n}, "b")
+            n += 1
+
+    def write_out():
+        try:
+            for _ in range(10):
+                data = json.loads(persisted_apart(store))
+                seen.append([data[c].get("last", {"n": -1})["n"] for c in "ab"])
+        finally:
+            done.set()
+
+    together(write, write_out)
+    assert len(seen) == 10
+    for a, b in seen:
+        assert a - b in (0, 1)
 
 
 def persisted_apart(store):
