@@ -250,6 +250,7 @@ static pn_status update(pn_struct *s, PyObject *fields, PyObject *names, bool *c
     }
     pn_buf_clear(&t.words);
     pn_buf_clear(&t.text);
+    if (n) pn_struct_measure(s);
     *changed_any = n > 0;
     return status;
 }

@@ -144,6 +144,15 @@ pn_status pn_struct_add(pn_struct *s, pn_bytes name)
     return PN_OK;
 }
 
+void pn_struct_measure(pn_struct *s)
+{
+    s->bytes = sizeof *s;
+    for (size_t i = 0; i < s->count; i++) {
+        const pn_column *c = &s->columns[i];
+        s->bytes += c->text.cap + c->row_cap * sizeof *c->lens + c->word_cap * sizeof *c->words;
+    }
+}
+
 static void spend(size_t *effort, size_t n) { *effort -= n < *effort ? n : *effort; }
 
 bool pn_struct_free_some(pn_struct *s, size_t *effort, const pn_host *host)

@@ -62,6 +62,7 @@ typedef struct pn_struct {
     size_t count;
     bool pending; /* a commit under way has the struct (struct_pack.h) */
     struct pn_struct *next; /* while it waits to be freed (gone.h) */
+    size_t bytes;           /* what it took when it was last measured; 0: never */
     pn_column columns[PN_STRUCT_MAX_COLUMNS];
 } pn_struct;
 
@@ -69,6 +70,8 @@ typedef struct pn_struct {
 pn_status pn_struct_new(const pn_alloc *alloc, pn_bytes type, pn_struct **out);
 /* Adds an empty VALUE column. UNSUPPORTED beyond PN_STRUCT_MAX_COLUMNS. */
 pn_status pn_struct_add(pn_struct *s, pn_bytes name);
+/* Notes how much memory the columns take, while the caller has them at hand. */
+void pn_struct_measure(pn_struct *s);
 /* Releases all words to the host. NULL is fine. */
 void pn_struct_free(pn_struct *s, const pn_host *host);
 /* The same in parts, of a struct that nobody uses any more: drops at most *effort words,
