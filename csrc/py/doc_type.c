@@ -2,8 +2,8 @@
  *
  * A type without state of its own that stands in front of the Python classes' other bases.
  * Each method does the work itself when all is as it usually is: the object is exactly one
- * of the classes that set_doc_classes named, none of these methods has been replaced on
- * the class, the key-value store is exactly pannier's and native. Otherwise, and for
+ * of the classes that set_doc_classes named, no method has been replaced on the class or the
+ * object, the key-value store is exactly pannier's, as it was made, and native. Otherwise, and for
  * arguments of another form, the next method of that name is called, as super() would,
  * with the very same arguments: the peer's, with its results and errors.
  *
@@ -16,16 +16,14 @@
 #include "py/kv_type.h"
 #include "py/node_watch.h"
 
-enum { CLASSES = 2 };
+enum { CLASSES = 2, FIELDS = 9 }; /* attributes of an object as it is made */
 
 typedef enum name_index {
     NAME_KVSTORE,
     NAME_NODES,
     NAME_METADATA,
     NAME_REFS,
-    NAME_GET_DOCUMENT,
     NAME_GET_NODE,
-    NAME_GET_REF_DOC_INFO,
     NAME_DELETE_DOCUMENT,
     NAME_DELETE,
     NAME_RAISE_ERROR,
@@ -35,8 +33,8 @@ typedef enum name_index {
 } name_index;
 
 static const char *const name_texts[NAMES] = {
-    "_kvstore",     "_node_collection", "_metadata_collection", "_ref_doc_collection", "get_document",
-    "get_node", "get_ref_doc_info", "delete_document", "delete", "raise_error", "node_ids", "metadata",
+    "_kvstore",     "_node_collection", "_metadata_collection", "_ref_doc_collection",
+    "get_node", "delete_document",  "delete",               "raise_error",         "node_ids", "metadata",
 };
 
 struct pn_doc_classes {
@@ -94,9 +92,6 @@ static PyObject *attribute(const doc_call *c, name_index name)
     return PyDict_GetItemWithError(c->dict, c->state->doc_classes->names[name]);
 }
 
-/* Whether the object has a method of its own under that name. */
-static bool replaced(const doc_call *c, name_index name) { return attribute(c, name) != NULL || PyErr_Occurred(); }
-
 /* Holds the key-value store. False without an exception: not the usual form. */
 static bool begin(doc_call *c)
 {
@@ -106,6 +101,7 @@ static bool begin(doc_call *c)
     c->dict = PyObject_GenericGetDict(c->self, NULL);
     if (c->dict == NULL) return false;
     Py_DECREF(c->dict); /* the object holds it */
+    if (pn_instance_hides(c->dict, Py_TYPE(c->self), FIELDS)) return false;
     PyObject *table = attribute(c, NAME_KVSTORE);
     if (table == NULL || !Py_IS_TYPE(table, d->kvstore)) return false;
     c->table = Py_NewRef(table);
@@ -139,6 +135,17 @@ static PyObject *run(const doc_method *m, PyObject *self, PyTypeObject *cls, PyO
     return call_next(c.state, m, self, args, nargs, kwnames);
 }
 
+/* For the methods in Python: whether those here would work on the table. */
+static PyObject *doc__fast(PyObject *self, PyTypeObject *cls, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    (void)args;
+    if (nargs || kwnames) return PyErr_Format(PyExc_TypeError, "_fast() takes no arguments");
+    doc_call c = {.state = PyType_GetModuleState(cls), .self = self};
+    bool usual = begin(&c) && pn_py_kv_untouched(c.state, c.table);
+    Py_XDECREF(c.table);
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(usual);
+}
+
 /* ---- the methods ---- */
 
 typedef PyObject *(*of_one)(pn_module_state *state, PyObject *table, PyObject *name, PyObject *id);
@@ -164,14 +171,12 @@ static PyObject *run_get_document(doc_call *c)
 
 static PyObject *run_get_node(doc_call *c)
 {
-    if (replaced(c, NAME_GET_DOCUMENT)) return PyErr_Occurred() ? NULL : not_implemented();
     return run_get_document(c);
 }
 
 static PyObject *run_get_nodes(doc_call *c)
 {
-    if (!PyList_CheckExact(c->first) || replaced(c, NAME_GET_DOCUMENT) || replaced(c, NAME_GET_NODE))
-        return PyErr_Occurred() ? NULL : not_implemented();
+    if (!PyList_CheckExact(c->first)) return not_implemented();
     PyObject *name = Py_XNewRef(attribute(c, NAME_NODES)), *ids = Py_NewRef(c->first);
     PyObject *get = c->state->doc_classes->names[NAME_GET_NODE];
     PyObject *nodes = name ? pn_py_doc_nodes(c->state, c->table, name, ids, c->self, get) : not_implemented();
@@ -263,7 +268,7 @@ static PyObject *run_get_all_ref_doc_info(doc_call *c)
 
 static PyObject *run_ref_doc_exists(doc_call *c)
 {
-    if (replaced(c, NAME_GET_REF_DOC_INFO) || !infos_are_plain(c)) return PyErr_Occurred() ? NULL : not_implemented();
+    if (!infos_are_plain(c)) return not_implemented();
     return call_with(c, NAME_REFS, pn_py_doc_ref_exists);
 }
 
@@ -293,7 +298,6 @@ static PyObject *delete_held(doc_call *c, PyObject *const names[3])
 
 static PyObject *run_delete_document(doc_call *c)
 {
-    if (replaced(c, NAME_GET_REF_DOC_INFO)) return PyErr_Occurred() ? NULL : not_implemented();
     return with_names(c, delete_held);
 }
 
@@ -336,8 +340,7 @@ static PyObject *delete_source(doc_call *c, PyObject *const names[3])
 
 static PyObject *run_delete_ref_doc(doc_call *c)
 {
-    if (replaced(c, NAME_GET_REF_DOC_INFO) || replaced(c, NAME_DELETE_DOCUMENT) || !infos_are_plain(c))
-        return PyErr_Occurred() ? NULL : not_implemented();
+    if (!infos_are_plain(c)) return not_implemented();
     PyObject *held = Py_NewRef(c->first), *result = with_names(c, delete_source);
     Py_DECREF(held);
     return result;
@@ -367,6 +370,7 @@ METHOD(delete_ref_doc, "ref_doc_id", "raise_error", true)
 #define ENTRY(NAME, DOC) {#NAME, (PyCFunction)(void (*)(void))doc_##NAME, METH_METHOD | METH_FASTCALL | METH_KEYWORDS, DOC}
 
 static PyMethodDef doc_methods[] = {
+    ENTRY(_fast, "_fast($self)\n--\n\nWhether all is as usual, so that fast ways apply."),
     ENTRY(get_document, "get_document($self, doc_id, raise_error=True)\n--\n\n"
                         "The node with that id.\n\nRaises:\n    ValueError: \"doc_id X not found.\" unless raise_error is "
                         "False (then None)."),

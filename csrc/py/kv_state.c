@@ -1,4 +1,5 @@
 #include "py/kv_table.h"
+#include "py/node_watch.h"
 
 /* ---- surrender ---- */
 
@@ -161,16 +162,59 @@ int pn_kvt_ready(pn_kv_object *self)
     return 0;
 }
 
-pn_kv *pn_py_kv(pn_module_state *state, PyObject *table)
+/* Whether the class's methods are KVTable's. A class that changes gets another version tag. */
+static bool class_untouched(const pn_module_state *state, PyTypeObject *type)
 {
-    if (!PyObject_TypeCheck(table, state->kv_type)) return NULL;
+    static const char *const names[] = {"put", "put_all", "get", "get_all", "delete"};
+    bool same = true;
+    for (size_t i = 0; same && i < sizeof names / sizeof *names; i++) {
+        PyObject *its = PyObject_GetAttrString((PyObject *)type, names[i]);
+        PyObject *ours = PyObject_GetAttrString((PyObject *)state->kv_type, names[i]);
+        same = its != NULL && its == ours; /* a C method of a class is one object */
+        Py_XDECREF(its);
+        Py_XDECREF(ours);
+    }
+    PyErr_Clear();
+    return same;
+}
+
+bool pn_py_kv_untouched(const pn_module_state *state, PyObject *table)
+{
+    enum { FIELDS = 1 }; /* _mapping_factory */
     pn_kv_object *self = (pn_kv_object *)table;
+    PyTypeObject *type = Py_TYPE(self);
+    unsigned tag = pn_type_version(type);
+    if (tag == 0 || tag != self->own_tag) {
+        if (!class_untouched(state, type)) return false;
+        self->own_tag = pn_type_version(type);
+    }
+    PyObject *dict = PyObject_GenericGetDict(table, NULL);
+    bool untouched = dict != NULL && !pn_instance_hides(dict, type, FIELDS);
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return untouched;
+}
+
+/* The store of a table that is native or gets so; NULL for any other, without an exception. */
+static pn_kv *contents(pn_kv_object *self)
+{
     if (pn_kvt_ready(self) < 0) {
         PyErr_Clear();
         return NULL;
     }
     if (self->all != NULL) pn_kvt_forget_all(self); /* the caller may change what it was made of */
     return self->kv;
+}
+
+pn_kv *pn_py_kv(pn_module_state *state, PyObject *table)
+{
+    bool usual = PyObject_TypeCheck(table, state->kv_type) && pn_py_kv_untouched(state, table);
+    return usual ? contents((pn_kv_object *)table) : NULL;
+}
+
+pn_kv *pn_py_kv_contents(pn_module_state *state, PyObject *table)
+{
+    return PyObject_TypeCheck(table, state->kv_type) ? contents((pn_kv_object *)table) : NULL;
 }
 
 bool pn_kvt_never_str(PyObject *key)

@@ -41,9 +41,8 @@ typedef struct {
     unsigned next_last; /* the one to be replaced next */
     uint64_t last_version;
     PyObject *default_name; /* "data", once used */
-    PyObject *put_name;     /* "put", once used */
     struct pn_key_cache *keys; /* the module's, once used */
-    unsigned put_tag;       /* version tag of the class when its put was found to be ours; 0: never */
+    unsigned own_tag;       /* version tag of the class when its methods were found to be KVTable's; 0: never */
     /* What get_all handed out a copy of, the last time: see all_of. */
     PyObject *all;
     pn_coll *all_coll;

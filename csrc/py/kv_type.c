@@ -117,31 +117,6 @@ static PyObject *kv_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
     Py_RETURN_NONE;
 }
 
-/* Whether the class's put is this file's. A class that changes gets another version tag. */
-static bool class_put_is_ours(kv_object *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    unsigned tag = pn_type_version(type);
-    if (tag != 0 && tag == self->put_tag) return true;
-    PyObject *put = PyObject_GetAttr((PyObject *)type, self->put_name);
-    bool ours = put != NULL && Py_IS_TYPE(put, &PyMethodDescr_Type) &&
-                ((PyMethodDescrObject *)put)->d_method->ml_meth == (PyCFunction)(void (*)(void))kv_put;
-    Py_XDECREF(put);
-    self->put_tag = ours ? pn_type_version(type) : 0;
-    return ours;
-}
-
-/* Whether the object's put is this file's: neither overridden nor replaced. */
-static bool put_is_ours(kv_object *self)
-{
-    if (self->put_name == NULL) self->put_name = PyUnicode_InternFromString("put");
-    PyObject *dict = self->put_name && class_put_is_ours(self) ? PyObject_GenericGetDict((PyObject *)self, NULL) : NULL;
-    bool ours = dict != NULL && PyDict_GetItemWithError(dict, self->put_name) == NULL;
-    Py_XDECREF(dict);
-    PyErr_Clear();
-    return ours;
-}
-
 /* Puts the pairs of a list or tuple up to the first item that is no pair; how many, or -1. */
 static Py_ssize_t put_pairs(kv_object *self, PyObject *pairs, PyObject *collection)
 {
@@ -179,8 +154,10 @@ static PyObject *kv_put_all(PyObject *op, PyObject *const *args, Py_ssize_t narg
     if (!parse_put_all(args, nargs, kwnames, a)) return NULL;
     PyObject *collection = or_default((kv_object *)op, a[1]);
     if (collection == NULL) return NULL;
+    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
+    if (state == NULL) return NULL;
     Py_ssize_t done = 0;
-    if ((PyList_CheckExact(a[0]) || PyTuple_CheckExact(a[0])) && put_is_ours((kv_object *)op)) {
+    if ((PyList_CheckExact(a[0]) || PyTuple_CheckExact(a[0])) && pn_py_kv_untouched(state, op)) {
         done = put_pairs((kv_object *)op, a[0], collection);
         if (done < 0) return NULL;
         if (done >= PySequence_Fast_GET_SIZE(a[0])) Py_RETURN_NONE;
@@ -689,7 +666,6 @@ static int kv_clear(PyObject *op)
     pn_kvt_forget_last(self);
     self->kv = NULL;
     Py_CLEAR(self->default_name);
-    Py_CLEAR(self->put_name);
     pn_kvt_forget_all(self);
     pn_kv_unref(kv);
     Py_CLEAR(self->young);

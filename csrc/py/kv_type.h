@@ -7,10 +7,15 @@
 #include "store/kv.h"
 #include "store/structs.h"
 
-/* The store behind a KVTable, or NULL (no exception) when the object is none or has
- * been surrendered to a plain dict: then the caller takes the peer's way. Borrowed;
- * Python code that runs meanwhile may surrender the table. */
+/* The store behind a KVTable, or NULL (no exception) when the object is none, has been
+ * surrendered to a plain dict, or has methods that are not KVTable's: then the caller takes
+ * the peer's way. Borrowed; Python code that runs meanwhile may surrender the table. */
 pn_kv *pn_py_kv(pn_module_state *state, PyObject *table);
+/* Whether a KVTable's put, get and so on are that class's: neither overridden nor replaced, on
+ * the class or the object. Whoever works on the contents without calling them asks first. */
+bool pn_py_kv_untouched(const pn_module_state *state, PyObject *table);
+/* The store, whatever its methods are: for what the peer would not call them for. */
+pn_kv *pn_py_kv_contents(pn_module_state *state, PyObject *table);
 
 /* Whoever finds a cell and looks at what kind it is settles it first (cell.h): O(1) but for
  * the first time after a pack was opened. false: CorruptPackError, which names the damaged

@@ -47,6 +47,24 @@ bool pn_watch_holds(PyObject *watch)
     return holds;
 }
 
+bool pn_class_has(PyTypeObject *type, PyObject *name)
+{
+    PyObject *mro = type->tp_mro, *found = NULL;
+    for (Py_ssize_t i = 0; found == NULL && i < PyTuple_GET_SIZE(mro); i++)
+        found = PyDict_GetItemWithError(dict_of(PyTuple_GET_ITEM(mro, i)), name);
+    PyErr_Clear();
+    return found != NULL;
+}
+
+bool pn_instance_hides(PyObject *dict, PyTypeObject *type, Py_ssize_t made)
+{
+    if (PyDict_GET_SIZE(dict) <= made) return false;
+    PyObject *name, *unused;
+    for (Py_ssize_t pos = 0; PyDict_Next(dict, &pos, &name, &unused);)
+        if (!PyUnicode_CheckExact(name) || pn_class_has(type, name)) return true;
+    return false;
+}
+
 unsigned pn_type_version(const PyTypeObject *type)
 {
 #ifdef Py_TPFLAGS_VALID_VERSION_TAG

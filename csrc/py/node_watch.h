@@ -18,6 +18,13 @@ bool pn_watch_check(PyObject *obj);
  * Python code, raises nothing. */
 bool pn_watch_holds(PyObject *watch);
 
+/* Whether a class has the name, or a base of it. Runs no Python code, raises nothing. */
+bool pn_class_has(PyTypeObject *type, PyObject *name);
+/* Whether an object's own dict hides something of its class: a method that was replaced on
+ * the object. `made`: how many attributes an object has as it is made; no more, and nothing
+ * is looked up. Runs no Python code, raises nothing. */
+bool pn_instance_hides(PyObject *dict, PyTypeObject *type, Py_ssize_t made);
+
 /* A number that CPython changes whenever the class or one of its bases changes; 0: none now. */
 unsigned pn_type_version(const PyTypeObject *type);
 

@@ -161,7 +161,7 @@ static pn_status gather_all(batch_object *self, pn_module_state *state, wanted *
 {
     PN_TRY(pn_buf_reserve(&self->sources, n * sizeof(source)));
     for (size_t i = 0; i < n; i++) {
-        pn_kv *kv = w[i].is_kv ? pn_py_kv(state, w[i].table) : NULL;
+        pn_kv *kv = w[i].is_kv ? pn_py_kv_contents(state, w[i].table) : NULL;
         if (w[i].is_kv && kv == NULL) continue; /* a plain dict by now */
         PN_TRY(w[i].is_kv ? gather_kv(self, kv, w[i].name, w[i].whole != 0)
                           : gather_vectors(self, (vector_object *)w[i].table, w[i].name, w[i].whole != 0));

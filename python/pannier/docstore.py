@@ -102,19 +102,18 @@ class LazyDocs(LiveMapping):
 class _DocumentStoreMethods:
     """The methods that differ from the peer's: fast ways on a native key-value store.
 
-    They apply when the store's class and its key-value store's are exactly pannier's;
-    a subclass may have overridden something, so it gets the peer's own methods. The
-    ways of reading, of deleting and of hashes are C methods (``_core.DocMethods``), which
-    come first and leave to these, or to the peer's, what they do not do.
+    They apply when the store's class and its key-value store's are exactly pannier's and
+    no method of either has been replaced (``_fast``); a subclass may have overridden
+    something, so it gets the peer's own methods. The ways of reading, of deleting and of
+    hashes are C methods (``_core.DocMethods``), which come first and leave to these, or to
+    the peer's, what they do not do.
     """
 
+    _fast: Any
     _kvstore: Any
     _node_collection: str
     _metadata_collection: str
     _ref_doc_collection: str
-
-    def _fast(self) -> bool:
-        return type(self) in _EXACT and type(self._kvstore) is SimpleKVStore
 
     @property
     def docs(self) -> Any:
@@ -182,21 +181,15 @@ class _DocumentStoreMethods:
             return self.get_document(doc_id, raise_error)
         return await super().aget_document(doc_id, raise_error)  # type: ignore[misc]
 
-    def _reads_as_written(self, *names: str) -> bool:
-        """Whether these methods, which the peer calls from the one at hand, are still ours:
-        neither replaced on this object nor on the class."""
-        cls = type(self)
-        return all(name not in self.__dict__ and getattr(cls, name) is _WRITTEN[cls, name] for name in names)
-
     async def aget_node(self, node_id: str, raise_error: bool = True) -> Optional[BaseNode]:
         """As :meth:`get_node`."""
-        if self._fast() and self._reads_as_written("get_node", "aget_document"):
+        if self._fast():
             return self.get_node(node_id, raise_error)
         return await super().aget_node(node_id, raise_error)  # type: ignore[misc]
 
     async def aget_nodes(self, node_ids: List[str], raise_error: bool = True) -> List[BaseNode]:
         """As :meth:`get_nodes`."""
-        if self._fast() and self._reads_as_written("get_nodes", "aget_node", "aget_document"):
+        if self._fast():
             return self.get_nodes(node_ids, raise_error)
         return await super().aget_nodes(node_ids, raise_error)  # type: ignore[misc]
 
@@ -381,9 +374,10 @@ class SimpleDocumentStore(_core.DocMethods, _DocumentStoreMethods, PeerSimpleDoc
 ensure_plans()
 
 _CLASSES = (KVDocumentStore, SimpleDocumentStore)
-_EXACT = frozenset(_CLASSES)
-_C_METHODS = [name for name in vars(_core.DocMethods) if not name.startswith("_")]
-_WRITTEN = {(cls, name): getattr(cls, name) for cls in _CLASSES for name in (*_C_METHODS, "aget_node", "aget_document")}
+
+
+def _method_names(cls: type) -> List[str]:
+    return [name for name in dir(cls) if not name.startswith("__") and callable(getattr(cls, name))]
 
 
 def _plain_info() -> Optional[type]:
@@ -401,7 +395,7 @@ _core.set_doc_classes(
     SimpleKVStore,
     _plain_info(),
     (
-        *(tuple(watch([cls], _C_METHODS)) for cls in _CLASSES),
+        *(tuple(watch([cls], _method_names(cls))) for cls in _CLASSES),
         tuple(watch(peer_classes(RefDocInfo), ["__init__", "__new__", "__setattr__"])),
     ),
 )

@@ -1326,3 +1326,65 @@ def test_docs_outlives_its_store(pair):
     gc.collect()
     for docs in snapshots:
         assert [docs[key].node_id for key in docs] == ["d0", "n0", "n1", "d1", "n2", "n3", "n4"]
+
+
+# -- methods that somebody replaced ------------------------------------------------------
+
+CALLS = {
+    "add": lambda s: s.add_documents(batch()),
+    "add new": lambda s: s.add_documents([chunk("n9", "d0")], allow_update=False),
+    "get": lambda s: (s.get_document("n0"), s.get_nodes(["n0", "n1"]), s.document_exists("n0"), list(s.docs)),
+    "hashes": lambda s: (s.get_document_hash("n0"), s.set_document_hash("n0", "h"), s.get_all_document_hashes()),
+    "many hashes": lambda s: s.set_document_hashes({"n0": "h"}),
+    "infos": lambda s: (s.get_ref_doc_info("d0"), s.get_all_ref_doc_info(), s.ref_doc_exists("d0")),
+    "delete": lambda s: s.delete_document("n0"),
+    "delete source": lambda s: s.delete_ref_doc("d0"),
+    "async": lambda s: (run(s.async_add_documents(batch())), run(s.aget_nodes(["n0"])), run(s.aset_document_hash("n0", "h"))),
+}
+
+KV_METHODS = ("put", "put_all", "get", "get_all", "delete")
+STORE_METHODS = (
+    "get_document", "get_node", "document_exists", "get_ref_doc_info", "delete_document", "_get_ref_doc_id",
+    "_remove_from_ref_doc_node", "_remove_legacy_info", "_prepare_kv_pairs", "_get_kv_pairs_for_insert",
+    "_merge_ref_doc_kv_pairs", "aget_document", "aget_node",
+)  # fmt: skip
+
+
+def called(store, call, target, name):
+    """How often the one method, replaced by one that counts, is called."""
+    count = []
+    its = getattr(target, name)
+
+    def counting(*args, **kwargs):
+        count.append(name)
+        return its(*args, **kwargs)
+
+    with mock.patch.object(target, name, counting):
+        call(store)
+    return len(count)
+
+
+@pytest.mark.parametrize("on_class", [False, True])
+@pytest.mark.parametrize("call", list(CALLS))
+def test_replaced_methods_are_called_as_the_peer_calls_them(call, on_class):
+    for below, names in ((True, KV_METHODS), (False, STORE_METHODS)):
+        for name in names:
+            counts = []
+            for side in (raw, impl):
+                store = side.SimpleDocumentStore()
+                store.add_documents(batch())
+                target = store._kvstore if below else store
+                counts.append(called(store, CALLS[call], type(target) if on_class else target, name))
+                assert called(store, lambda s: s.get_document("d1"), target, name) == (name in ("get", "get_document"))
+            assert counts[0] == counts[1], name
+
+
+def test_what_an_object_is_given_besides_is_no_replaced_method():
+    store = impl.SimpleDocumentStore()
+    store.note = store._kvstore.note = "mine"
+    store.add_documents(batch())
+    assert store._fast() and type(store.docs) is not dict
+    store._kvstore.get = store._kvstore.get
+    assert not store._fast() and type(store.docs) is dict
+    del store._kvstore.get
+    assert type(store.docs) is not dict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Dict, List
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -486,6 +487,22 @@ def test_a_subclass_of_the_store_sees_its_own_methods():
         store.add_index_struct(STRUCTS["vector"])
         assert store.get_index_struct().index_id == "vector"
         assert seen == ["index_structs"]
+
+
+@pytest.mark.parametrize("on_class", [False, True])
+@pytest.mark.parametrize("name", ["put", "get", "get_all", "delete"])
+def test_replaced_methods_of_the_kv_store_are_called(name, on_class):
+    logs = []
+    for side in SIDES:
+        store = side.SimpleIndexStore()
+        store.add_index_struct(STRUCTS["list"])
+        target = type(store._kvstore) if on_class else store._kvstore
+        its, log = getattr(target, name), []
+        with mock.patch.object(target, name, lambda *args, **kwargs: (log.append(name), its(*args, **kwargs))[1]):
+            store.add_index_struct(STRUCTS["vector"])
+            store.get_index_struct("vector"), store.index_structs(), store.delete_index_struct("vector")
+        logs.append(log)
+    assert_same(*logs)
 
 
 # -- persisting ------------------------------------------------------------------------------
