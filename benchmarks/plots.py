@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any, Optional
 
+from growing import grows_as
+
 PEER, OURS, PACK = "#c44e52", "#4c72b0", "#55a868"
 
 
@@ -50,12 +52,12 @@ def series(sizes: dict[str, Any], side: str) -> tuple[list[int], list[float], li
 def draw_line(axes: Any, sizes: dict[str, Any], side: str, color: str, label: str) -> None:
     n, middle, low, high = series(sizes, side)
     if n:
-        axes.plot(n, middle, "o-", color=color, label=label, markersize=3, linewidth=1.4)
+        axes.plot(n, middle, "o-", color=color, label=f"{label}: {grows_as(sizes, side)}".rstrip(": "), markersize=3, linewidth=1.4)
         axes.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def growth(data: dict[str, Any], folder: str) -> Optional[str]:
-    """A panel for each growth row, both axes logarithmic."""
+    """A panel for each growth row, both axes logarithmic; the legend says how each grows."""
     rows = {name: sizes for name, sizes in data["summary"].items() if name.startswith("grow_")}
     packed = rows.pop("grow_pack", None)
     if not rows:

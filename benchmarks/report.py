@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Optional
 
+from growing import grows_as
 from machine import describe
 from results import ROWS, Entry, slower, slower_by_fsync
 from targets import CEILINGS, FSYNC_ASIDE, TARGETS
@@ -177,8 +178,8 @@ def growth_table(summary: dict[str, Any], names: list[str]) -> list[str]:
             if ROWS[name].against and side == "peer":
                 continue
             cells = [figure(summary[name].get(str(n), {}).get(side), ROWS[name].unit, spread=False) for n in sizes]
-            rows.append([f"{ROWS[name].title}: {label}", *cells])
-    return table(["already there", *(f"{n:,}" for n in sizes)], rows)
+            rows.append([f"{ROWS[name].title}: {label}", *cells, grows_as(summary[name], side)])
+    return table(["already there", *(f"{n:,}" for n in sizes), "grows"], rows)
 
 
 KINDS = {

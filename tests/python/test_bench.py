@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCH))
 try:
     import alternatives
     import bench
+    import growing
     import harness
     import plan
     import report
@@ -255,3 +256,17 @@ def test_report_goes_between_the_markers(tmp_path):
 )
 def test_seconds_are_readable(value, text):
     assert report.seconds(value) == text
+
+
+def test_growth_in_words():
+    def of(times):
+        return growing.word(growing.exponent(dict(zip((100, 1000, 10_000, 100_000), times))))
+
+    assert of([9.0, 1.0, 1.1, 1.05]) == "flat"  # the smallest does not count
+    assert of([1.0, 1.0, 10.0, 100.0]) == "linear"
+    assert of([1.0, 1.0, 3.2, 10.0]) == "n^0.5"
+    assert of([1.0, 1.0, 100.0, 10_000.0]) == "n^2.0"
+    assert of([1.0, 10.0]) == "linear"
+    assert of([1.0]) == ""
+    sizes = {"1000": {"peer": {"median": 1.0}, "pannier": None}, "10000": {"peer": {"median": 10.0}, "pannier": None}}
+    assert (growing.grows_as(sizes, "peer"), growing.grows_as(sizes, "pannier")) == ("linear", "")
