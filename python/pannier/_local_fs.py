@@ -30,13 +30,10 @@ def local_fs() -> fsspec.AbstractFileSystem:
 
 
 def _is_current(fs: Any) -> bool:
-    cls, token = type(fs), getattr(fs, "_fs_token_", None)
-    return (
-        token is not None
-        and fsspec.filesystem is _FILESYSTEM
-        and registry.get("file") is cls
-        and cls._pid == os.getpid()
-        and cls._latest == token
-        and cls._cache.get(token) is fs
-        and not conf
-    )
+    cls = type(fs)
+    try:
+        token = fs._fs_token_
+        cached = cls._pid == os.getpid() and cls._latest == token and cls._cache.get(token) is fs
+    except AttributeError:  # a release of fsspec that keeps its objects in another way
+        return False
+    return cached and fsspec.filesystem is _FILESYSTEM and registry.get("file") is cls and not conf

@@ -35,7 +35,7 @@ from llama_index.core.vector_stores.simple import SimpleVectorStore as PeerVecto
 
 import pannier
 from pannier import errors
-from pannier._local_fs import local_fs
+from pannier._local_fs import _is_current, local_fs
 
 SIDES = [pytest.param(PeerContext, id="peer"), pytest.param(pannier.StorageContext, id="pannier")]
 FILES = [
@@ -905,6 +905,12 @@ def test_a_new_store_has_the_file_system_that_fsspec_hands_out(monkeypatch):
     fake = LocalFileSystem(auto_mkdir=True)
     monkeypatch.setattr(fsspec, "filesystem", lambda protocol: fake)
     assert local_fs() is fake
+
+
+def test_a_file_system_kept_in_an_unknown_way_is_asked_for_again():
+    """Of fsspec's cache only what this release has is relied upon."""
+    assert _is_current(fsspec.filesystem("file"))
+    assert not _is_current(object())
 
 
 def test_a_forked_process_has_a_file_system_of_its_own():
