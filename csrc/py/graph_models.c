@@ -1,5 +1,7 @@
 #include "py/graph_models.h"
 
+#include "py/node_watch.h"
+
 const pn_graph_fields pn_graph_fields_of[PN_GRAPH_KINDS] = {
     [PN_GRAPH_ENTITY] = {4, {PN_GRAPH_LABEL, PN_GRAPH_EMBEDDING, PN_GRAPH_PROPERTIES, PN_GRAPH_NAME}},
     [PN_GRAPH_CHUNK] = {5, {PN_GRAPH_LABEL, PN_GRAPH_EMBEDDING, PN_GRAPH_PROPERTIES, PN_GRAPH_TEXT, PN_GRAPH_ID}},
@@ -17,6 +19,8 @@ pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *ob
     return models ? (pn_graph_kind)kind : PN_GRAPH_KINDS;
 }
 
+bool pn_graph_models_hold(const pn_graph_models *models) { return models != NULL && pn_watch_holds(models->watch); }
+
 PyObject *pn_graph_dict_of(PyObject *object)
 {
     PyObject *dict = PyObject_GenericGetDict(object, NULL);
@@ -33,10 +37,20 @@ static int set_slot(PyObject *descriptor, PyObject *object, PyObject *value)
     return Py_TYPE(descriptor)->tp_descr_set(descriptor, object, value);
 }
 
+/* In the order of the fields, as pydantic adds them: the order of a set depends on it. */
+static PyObject *fields_set(const pn_graph_models *models, pn_graph_kind kind)
+{
+    const pn_graph_fields *fields = &pn_graph_fields_of[kind];
+    PyObject *set = PySet_New(NULL);
+    for (int i = 0; set != NULL && i < fields->count; i++)
+        if (PySet_Add(set, models->name[fields->of[i]]) < 0) Py_CLEAR(set);
+    return set;
+}
+
 PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, PyObject *fields)
 {
     PyTypeObject *type = models->type[kind];
-    PyObject *object = type->tp_alloc(type, 0), *set = object ? PySet_New(models->full_set[kind]) : NULL;
+    PyObject *object = type->tp_alloc(type, 0), *set = object ? fields_set(models, kind) : NULL;
     if (set == NULL || PyObject_GenericSetDict(object, fields, NULL) < 0 ||
         set_slot(models->slot[0], object, set) < 0 || set_slot(models->slot[1], object, Py_None) < 0 ||
         set_slot(models->slot[2], object, Py_None) < 0)
@@ -50,33 +64,27 @@ PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, P
 void pn_graph_models_free(pn_graph_models *models)
 {
     if (models == NULL) return;
-    for (int i = 0; i < PN_GRAPH_KINDS; i++) {
-        Py_XDECREF(models->type[i]);
-        Py_XDECREF(models->full_set[i]);
-    }
+    for (int i = 0; i < PN_GRAPH_KINDS; i++) Py_XDECREF(models->type[i]);
     for (int i = 0; i < 3; i++) Py_XDECREF(models->slot[i]);
     for (int i = 0; i < PN_GRAPH_NAMES; i++) Py_XDECREF(models->name[i]);
+    Py_XDECREF(models->watch);
     PyMem_Free(models);
 }
 
 int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg)
 {
-    for (int i = 0; models != NULL && i < PN_GRAPH_KINDS; i++) {
-        Py_VISIT(models->type[i]);
-        Py_VISIT(models->full_set[i]);
-    }
+    for (int i = 0; models != NULL && i < PN_GRAPH_KINDS; i++) Py_VISIT(models->type[i]);
     for (int i = 0; models != NULL && i < 3; i++) Py_VISIT(models->slot[i]);
+    if (models != NULL) Py_VISIT(models->watch);
     return 0;
 }
 
-static pn_graph_models *models_new(PyObject *types, PyObject *sets, PyObject *slots)
+static pn_graph_models *models_new(PyObject *types, PyObject *slots, PyObject *watch)
 {
     pn_graph_models *models = PyMem_Calloc(1, sizeof *models);
     if (models == NULL) return NULL;
-    for (int i = 0; i < PN_GRAPH_KINDS; i++) {
-        models->type[i] = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(types, i));
-        models->full_set[i] = Py_NewRef(PyTuple_GET_ITEM(sets, i));
-    }
+    models->watch = Py_NewRef(watch);
+    for (int i = 0; i < PN_GRAPH_KINDS; i++) models->type[i] = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(types, i));
     for (int i = 0; i < 3; i++) models->slot[i] = Py_NewRef(PyTuple_GET_ITEM(slots, i));
     for (int i = 0; i < PN_GRAPH_NAMES; i++)
         if ((models->name[i] = PyUnicode_InternFromString(pn_graph_name_text[i])) == NULL) {
@@ -86,27 +94,28 @@ static pn_graph_models *models_new(PyObject *types, PyObject *sets, PyObject *sl
     return models;
 }
 
-static bool usable(PyObject *types, PyObject *sets, PyObject *slots)
+static bool usable(PyObject *types, PyObject *slots)
 {
-    bool good = PyTuple_GET_SIZE(types) == PN_GRAPH_KINDS && PyTuple_GET_SIZE(sets) == PN_GRAPH_KINDS &&
-                PyTuple_GET_SIZE(slots) == 3;
-    for (int i = 0; good && i < PN_GRAPH_KINDS; i++)
-        good = PyType_Check(PyTuple_GET_ITEM(types, i)) && PySet_CheckExact(PyTuple_GET_ITEM(sets, i)) &&
-               Py_TYPE(PyTuple_GET_ITEM(slots, i))->tp_descr_set != NULL;
+    bool good = PyTuple_GET_SIZE(types) == PN_GRAPH_KINDS && PyTuple_GET_SIZE(slots) == 3;
+    for (int i = 0; good && i < 3; i++)
+        good = PyType_Check(PyTuple_GET_ITEM(types, i)) && Py_TYPE(PyTuple_GET_ITEM(slots, i))->tp_descr_set != NULL;
     return good;
 }
 
-/* Once: others may be at work with those there are. */
+/* What was told before is forgotten: nobody keeps it while code can run. */
 static PyObject *graph_models(PyObject *module, PyObject *args)
 {
     pn_module_state *state = pn_state_of(module);
-    PyObject *types, *sets, *slots;
-    if (!PyArg_ParseTuple(args, "O!O!O!:graph_models", &PyTuple_Type, &types, &PyTuple_Type, &sets, &PyTuple_Type, &slots))
+    PyObject *types, *slots, *watch;
+    if (!PyArg_ParseTuple(args, "O!O!O:graph_models", &PyTuple_Type, &types, &PyTuple_Type, &slots, &watch) ||
+        !pn_watch_check(watch))
         return NULL;
-    if (!usable(types, sets, slots)) return PyErr_Format(PyExc_TypeError, "graph_models() takes three tuples of three");
-    if (state->graph_models != NULL) return PyErr_Format(PyExc_RuntimeError, "graph models are set once");
-    state->graph_models = models_new(types, sets, slots);
-    return state->graph_models ? Py_NewRef(Py_None) : PyErr_NoMemory();
+    if (!usable(types, slots)) return PyErr_Format(PyExc_TypeError, "graph_models() takes three classes and slots");
+    pn_graph_models *now = models_new(types, slots, watch), *before = state->graph_models;
+    if (now == NULL) return PyErr_NoMemory();
+    state->graph_models = now;
+    pn_graph_models_free(before);
+    Py_RETURN_NONE;
 }
 
 static PyObject *node_renamed(PyObject *module, PyObject *ignored)
@@ -117,7 +126,7 @@ static PyObject *node_renamed(PyObject *module, PyObject *ignored)
 }
 
 static PyMethodDef functions[] = {
-    {"graph_models", graph_models, METH_VARARGS, "graph_models(classes, full sets, slots): of a property graph."},
+    {"graph_models", graph_models, METH_VARARGS, "graph_models(classes, slots, watch): of a property graph."},
     {"node_renamed", node_renamed, METH_NOARGS, "A node of a property graph may have got another id."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,14 +1,15 @@
 /* graph_models.h: what the core knows of the classes that a property graph is made of.
  *
- *     graph_models((EntityNode, ChunkNode, Relation), (a full set of fields each),
- *                  (descriptors of __pydantic_fields_set__, _extra_, _private_))
+ *     graph_models((EntityNode, ChunkNode, Relation),
+ *                  (descriptors of __pydantic_fields_set__, _extra_, _private_), watch)
  *
- * is called once by pannier.property_graph, after it has seen that the installed classes
+ * is called by pannier._graphtext, after it has seen that the installed classes
  * have the fields and ids that are spelt out here (a model's order of fields is that of
- * PN_GRAPH_FIELDS below). node_renamed() says that what an id is made of was assigned to,
+ * pn_graph_fields_of). While the watch (node_watch.h) does not hold, nothing is read or
+ * written natively. node_renamed() says that what an id is made of was assigned to,
  * on some node in the process.
  *
- * Nothing here runs Python code.
+ * Nothing in this header runs Python code.
  */
 #ifndef PN_PY_GRAPH_MODELS_H
 #define PN_PY_GRAPH_MODELS_H
@@ -33,13 +34,16 @@ extern const char *const pn_graph_name_text[PN_GRAPH_NAMES];
 
 struct pn_graph_models {
     PyTypeObject *type[PN_GRAPH_KINDS];
-    PyObject *full_set[PN_GRAPH_KINDS];
     PyObject *slot[3];                /* descriptors: fields_set, extra, private */
     PyObject *name[PN_GRAPH_NAMES];   /* interned */
+    PyObject *watch;
 };
 
 /* The class of an object: PN_GRAPH_KINDS when it is none of them (or none are known). */
 pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *object);
+
+/* Whether the classes are known and still what they were. */
+bool pn_graph_models_hold(const pn_graph_models *models);
 
 /* The instance dict of a model, borrowed from the instance; NULL, no exception, if there is none. */
 PyObject *pn_graph_dict_of(PyObject *object);

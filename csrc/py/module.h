@@ -76,6 +76,8 @@ void pn_graph_models_free(pn_graph_models *models);
 int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg);
 int pn_py_add_graph_nodes(PyObject *module); /* graph_nodes.c: NodeIndex */
 int pn_py_add_graph_triplets(PyObject *module); /* graph_triplets.c: TripletIndex */
+int pn_py_add_graph_encode(PyObject *module); /* graph_encode.c: a property graph to text */
+int pn_py_add_graph_decode(PyObject *module); /* graph_decode.c: and back */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */
 int pn_py_add_pack(PyObject *module);     /* pack_type.c: Pack, reading one */
 int pn_py_add_pack_batch(PyObject *module); /* pack_batch.c: PackBatch, writing one */

@@ -30,7 +30,6 @@ import sys
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import fsspec
-from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.graph_stores.simple_labelled import (
     SimplePropertyGraphStore as PeerPropertyGraphStore,
 )
@@ -45,7 +44,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
-from pannier import _core, _files, _pack
+from pannier import _core, _files, _graphtext, _pack
 from pannier.errors import CorruptStoreError, UnserializableError
 
 __all__ = ["SimplePropertyGraphStore"]
@@ -55,35 +54,6 @@ Key = Tuple[str, str, str]  # source id, label, target id
 # Up to here it is faster to look at all nodes or triplets than to ask an index.
 _FEW = 24
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})
-
-
-# ----- What the core is told of the classes -----
-
-# A value for each field, by class: in the order that csrc/py/graph_models.c spells out.
-_SAMPLES: Dict[Any, Dict[str, Any]] = {
-    EntityNode: {"label": "l", "embedding": None, "properties": {}, "name": 'a"b'},
-    ChunkNode: {"label": "l", "embedding": None, "properties": {}, "text": "t", "id_": None},
-    Relation: {"label": "l", "source_id": "a", "target_id": "b", "properties": {}},
-}
-_STATE = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
-
-
-def _tell_core() -> bool:
-    """Tell the core of the installed classes, if they are as it knows them."""
-    made = [kind.model_validate(fields) for kind, fields in _SAMPLES.items()]
-    if any(list(node.__dict__) != list(fields) for node, fields in zip(made, _SAMPLES.values())):
-        return False
-    entity, chunk, relation = made
-    if (entity.id, chunk.id, relation.id) != ("a b", str(hash("t")), "l"):
-        return False
-    if any((x.__pydantic_extra__, x.__pydantic_private__) != (None, None) for x in made):
-        return False
-    slots = tuple(BaseModel.__dict__[name] for name in _STATE)
-    _core.graph_models(tuple(_SAMPLES), tuple(x.model_fields_set for x in made), slots)
-    return True
-
-
-_NATIVE = _tell_core()
 
 
 # ----- Noticing that a node gets another id -----
@@ -221,6 +191,15 @@ def _index(graph: Any) -> Optional[Tuple[NodeDict, TripletSet]]:
     nodes = _indexed(graph.__dict__, "nodes", dict, NodeDict)
     triplets = _indexed(graph.__dict__, "triplets", set, TripletSet)
     return None if nodes is None or triplets is None else (nodes, triplets)
+
+
+def _unindexed() -> Tuple[NodeDict, TripletSet]:
+    """Containers that know nothing until they are asked: for much at once."""
+    _ids.watch()
+    nodes, triplets = NodeDict(), TripletSet()
+    nodes.forget()
+    triplets.forget()
+    return nodes, triplets
 
 
 def _keys_of(nodes: NodeDict, ids: Any) -> Optional[List[Any]]:
@@ -515,12 +494,15 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         for node in nodes:
             self.graph.delete_node(node)
 
-    def _pn_encode(self) -> bytes:
-        """The contents of the file.
+    def _pn_encode(self) -> Any:
+        """The contents of the file, bytes-like.
 
         Raises:
             UnserializableError: a value that JSON cannot hold (also a ValueError).
         """
+        text = _graphtext.encode(self.graph)
+        if text is not None:
+            return text
         try:
             return self.graph.model_dump_json().encode("utf-8")
         except (TypeError, ValueError) as e:
@@ -551,16 +533,10 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             UnicodeDecodeError: nor text.
         """
         found = _pack.find(persist_path, fs)
-        data = bytes(_files.read_file(persist_path, fs) if found is None else found.text())
-        try:
-            # LlamaIndex reads text: strict UTF-8, no byte order mark.
-            content = json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())
-        except json.JSONDecodeError as e:
-            raise CorruptStoreError(e.msg, e.doc, e.pos, path=persist_path) from None
-        except UnicodeDecodeError as e:
-            reason = f"{e.reason} (in {persist_path})"
-            raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, reason) from None
-        store = cls.from_dict(content)
+        data = _files.read_file(persist_path, fs) if found is None else found.text()
+        plain = cls.from_dict.__func__ is SimplePropertyGraphStore.from_dict.__func__  # type: ignore[attr-defined]
+        graph = _graphtext.decode(data, *_unindexed()) if plain else None
+        store = cls(graph) if graph is not None else cls.from_dict(_read(bytes(data), persist_path))
         if found is not None:
             found.note(store, data)
         return store
@@ -588,6 +564,16 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         data = super().to_dict()
         data["triplets"] = list(data["triplets"])
         return data
+
+
+def _read(data: bytes, path: Any) -> Any:
+    try:
+        # LlamaIndex reads text: strict UTF-8, no byte order mark.
+        return json.loads(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read())
+    except json.JSONDecodeError as e:
+        raise CorruptStoreError(e.msg, e.doc, e.pos, path=path) from None
+    except UnicodeDecodeError as e:
+        raise UnicodeDecodeError(e.encoding, e.object, e.start, e.end, f"{e.reason} (in {path})") from None
 
 
 class _Walk:
