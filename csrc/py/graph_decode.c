@@ -9,13 +9,21 @@
  */
 #include "py/graph_models.h"
 
+#include "base/hash.h"
 #include "base/utf8.h"
 #include "py/json_decode.h"
+
+/* An id stands in its node, in all of its relations and in their triplets: one str serves
+ * for all, as far as it is found in its place here. */
+enum { SHARED_LEAST = 16, SHARED_MOST = 1 << 16, SHARED_TEXT = 64 };
 
 typedef struct {
     const pn_graph_models *models;
     pn_py_decoder d;
     pn_key_cache keys;
+    uint64_t seed;
+    size_t mask;
+    PyObject **shared; /* mask + 1 places, NULL or a str */
 } graph_decoder;
 
 /* What cannot be read here, errors included, is left to the peer. */
@@ -57,6 +65,28 @@ static pn_status read_str(graph_decoder *g, PyObject **out)
     PN_FAIL_IF(pn_json_peek(&g->d.r) != PN_JSON_STRING, PN_ERR_UNSUPPORTED);
     PN_TRY(pn_json_string(&g->d.r, &s));
     *out = pn_py_decode_chars(&g->d, &s);
+    return checked(&s, out);
+}
+
+/* The str of a text, made or found. */
+static PyObject *shared_str(graph_decoder *g, const pn_json_str *s)
+{
+    if (s->has_escape || !s->ascii || s->len > SHARED_TEXT) return pn_py_decode_chars(&g->d, s);
+    PyObject **place = &g->shared[pn_hash_bytes((pn_bytes){s->ptr, s->len}, g->seed) & g->mask], *there = *place;
+    bool same = there != NULL && (size_t)PyUnicode_GET_LENGTH(there) == s->len &&
+                memcmp(PyUnicode_1BYTE_DATA(there), s->ptr, s->len) == 0;
+    if (same) return Py_NewRef(there);
+    PyObject *made = pn_py_decode_chars(&g->d, s);
+    if (made != NULL) Py_XSETREF(*place, Py_NewRef(made));
+    return made;
+}
+
+static pn_status read_id(graph_decoder *g, PyObject **out)
+{
+    pn_json_str s;
+    PN_FAIL_IF(pn_json_peek(&g->d.r) != PN_JSON_STRING, PN_ERR_UNSUPPORTED);
+    PN_TRY(pn_json_string(&g->d.r, &s));
+    *out = shared_str(g, &s);
     return checked(&s, out);
 }
 
@@ -121,7 +151,8 @@ static pn_status read_field(graph_decoder *g, pn_graph_field field, PyObject **o
     case PN_GRAPH_LABEL: return read_label(g, out);
     case PN_GRAPH_EMBEDDING: return read_embedding(g, out);
     case PN_GRAPH_PROPERTIES: return read_properties(g, out);
-    default: return read_str(g, out);
+    case PN_GRAPH_TEXT: return read_str(g, out);
+    default: return read_id(g, out);
     }
 }
 
@@ -193,7 +224,7 @@ static pn_status put_new(PyObject *dict, PyObject *key, PyObject *value)
 
 static pn_status read_entry(graph_decoder *g, const pn_json_str *name, bool relation, PyObject *into)
 {
-    PyObject *key = pn_py_decode_chars(&g->d, name), *object = NULL;
+    PyObject *key = relation ? pn_py_decode_chars(&g->d, name) : shared_str(g, name), *object = NULL;
     pn_status s = checked(name, &key);
     if (s == PN_OK) s = read_model(g, relation, &object);
     if (s == PN_OK) s = put_new(into, key, object);
@@ -224,7 +255,7 @@ static pn_status fill_triplet(graph_decoder *g, PyObject *triplet)
         PyObject *part = NULL;
         PN_TRY(pn_json_array_next(&g->d.r, &more));
         PN_FAIL_IF(!more, PN_ERR_UNSUPPORTED);
-        PN_TRY(i == 1 ? read_label(g, &part) : read_str(g, &part));
+        PN_TRY(i == 1 ? read_label(g, &part) : read_id(g, &part));
         PyTuple_SET_ITEM(triplet, i, part);
     }
     PN_TRY(pn_json_array_next(&g->d.r, &more));
@@ -242,6 +273,7 @@ static pn_status read_triplets(graph_decoder *g, PyObject *into)
         PyObject *triplet = PyTuple_New(3);
         PN_FAIL_IF(triplet == NULL, PN_ERR_CALLBACK);
         pn_status s = fill_triplet(g, triplet);
+        PyObject_GC_UnTrack(triplet); /* of str: what the collector would do when it came by */
         if (s == PN_OK && PySet_Add(into, triplet) < 0) s = PN_ERR_CALLBACK;
         Py_DECREF(triplet);
         PN_TRY(s);
@@ -284,15 +316,34 @@ static bool is_strict_utf8(pn_bytes text)
     return pn_utf8_valid_prefix(text, &surrogates) == text.len && !surrogates;
 }
 
+static pn_status decoder_init(graph_decoder *g, pn_bytes text)
+{
+    size_t places = SHARED_LEAST;
+    while (places < SHARED_MOST && places < text.len / 128) places *= 2;
+    g->mask = places - 1;
+    g->seed = pn_hash_seed();
+    g->shared = PyMem_Calloc(places, sizeof *g->shared);
+    PN_FAIL_IF(g->shared == NULL, PN_ERR_NOMEM);
+    pn_py_decoder_init(&g->d, text, &g->keys);
+    return PN_OK;
+}
+
+static void decoder_clear(graph_decoder *g)
+{
+    pn_key_cache_clear(&g->keys);
+    pn_py_decoder_clear(&g->d);
+    for (size_t i = 0; i <= g->mask; i++) Py_XDECREF(g->shared[i]);
+    PyMem_Free(g->shared);
+}
+
 static pn_status decode(const pn_graph_models *models, pn_bytes text, PyObject *nodes, PyObject *relations, PyObject *triplets)
 {
     PN_FAIL_IF(!pn_graph_models_hold(models) || !is_strict_utf8(text), PN_ERR_UNSUPPORTED);
     graph_decoder g = {.models = models};
-    pn_py_decoder_init(&g.d, text, &g.keys);
+    PN_TRY(decoder_init(&g, text));
     int gc = pn_gc_pause();
     pn_status s = read_or_leave(read_graph(&g, nodes, relations, triplets));
-    pn_key_cache_clear(&g.keys);
-    pn_py_decoder_clear(&g.d);
+    decoder_clear(&g);
     pn_gc_resume(gc);
     return s;
 }

@@ -102,12 +102,17 @@ static pn_status put_field(pn_buf *out, pn_graph_field field, PyObject *value)
     }
 }
 
-static pn_status put_name(pn_buf *out, pn_graph_field field, bool first)
+/* What stands in front of a field's value. */
+static pn_status put_name(pn_buf *out, const char *name, bool first)
 {
-    const char *name = pn_graph_name_text[field];
-    PN_TRY(pn_buf_append(out, first ? "{\"" : ",\"", 2));
-    PN_TRY(pn_buf_append(out, name, strlen(name)));
-    return PN_BUF_LIT(out, "\":");
+    size_t n = strlen(name);
+    PN_TRY(pn_buf_reserve(out, n + 4));
+    uint8_t *p = out->data + out->len;
+    memcpy(p, first ? "{\"" : ",\"", 2);
+    memcpy(p + 2, name, n);
+    memcpy(p + 2 + n, "\":", 2);
+    out->len += n + 4;
+    return PN_OK;
 }
 
 /* The fields of the class in their order, and nothing else. */
@@ -118,7 +123,7 @@ static pn_status put_fields(const pn_graph_models *models, pn_buf *out, const pn
     PN_FAIL_IF(dict == NULL || PyDict_GET_SIZE(dict) != fields->count, PN_ERR_UNSUPPORTED);
     for (int i = 0; PyDict_Next(dict, &pos, &key, &value); i++) {
         PN_FAIL_IF(key != models->name[fields->of[i]], PN_ERR_UNSUPPORTED);
-        PN_TRY(put_name(out, fields->of[i], i == 0));
+        PN_TRY(put_name(out, pn_graph_name_text[fields->of[i]], i == 0));
         PN_TRY(put_field(out, fields->of[i], value));
     }
     return pn_buf_push(out, '}');

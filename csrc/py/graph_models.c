@@ -38,12 +38,19 @@ static int set_slot(PyObject *descriptor, PyObject *object, PyObject *value)
 }
 
 /* In the order of the fields, as pydantic adds them: the order of a set depends on it. */
-static PyObject *fields_set(const pn_graph_models *models, pn_graph_kind kind)
+static PyObject *names_added(const pn_graph_models *models, pn_graph_kind kind)
 {
     const pn_graph_fields *fields = &pn_graph_fields_of[kind];
     PyObject *set = PySet_New(NULL);
     for (int i = 0; set != NULL && i < fields->count; i++)
         if (PySet_Add(set, models->name[fields->of[i]]) < 0) Py_CLEAR(set);
+    return set;
+}
+
+static PyObject *fields_set(const pn_graph_models *models, pn_graph_kind kind)
+{
+    PyObject *set = models->full_set[kind] ? PySet_New(models->full_set[kind]) : names_added(models, kind);
+    if (set != NULL) PyObject_GC_UnTrack(set); /* of str, so in no circle: nothing for the collector */
     return set;
 }
 
@@ -61,10 +68,27 @@ PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, P
 
 /* ---- from Python ---- */
 
+/* A set of all names, if a copy of it has their order too: a larger table has another. */
+static PyObject *copyable_set(const pn_graph_models *models, pn_graph_kind kind)
+{
+    PyObject *set = names_added(models, kind), *copy = set ? PySet_New(set) : NULL;
+    PyObject *order = set ? PySequence_List(set) : NULL, *copied = copy ? PySequence_List(copy) : NULL;
+    bool same = order != NULL && copied != NULL && PyObject_RichCompareBool(order, copied, Py_EQ) == 1;
+    Py_XDECREF(copy);
+    Py_XDECREF(order);
+    Py_XDECREF(copied);
+    if (!same) Py_CLEAR(set);
+    PyErr_Clear();
+    return set;
+}
+
 void pn_graph_models_free(pn_graph_models *models)
 {
     if (models == NULL) return;
-    for (int i = 0; i < PN_GRAPH_KINDS; i++) Py_XDECREF(models->type[i]);
+    for (int i = 0; i < PN_GRAPH_KINDS; i++) {
+        Py_XDECREF(models->type[i]);
+        Py_XDECREF(models->full_set[i]);
+    }
     for (int i = 0; i < 3; i++) Py_XDECREF(models->slot[i]);
     for (int i = 0; i < PN_GRAPH_NAMES; i++) Py_XDECREF(models->name[i]);
     Py_XDECREF(models->watch);
@@ -91,6 +115,7 @@ static pn_graph_models *models_new(PyObject *types, PyObject *slots, PyObject *w
             pn_graph_models_free(models);
             return NULL;
         }
+    for (int i = 0; i < PN_GRAPH_KINDS; i++) models->full_set[i] = copyable_set(models, (pn_graph_kind)i);
     return models;
 }
 

@@ -34,6 +34,7 @@ extern const char *const pn_graph_name_text[PN_GRAPH_NAMES];
 
 struct pn_graph_models {
     PyTypeObject *type[PN_GRAPH_KINDS];
+    PyObject *full_set[PN_GRAPH_KINDS]; /* to be copied; NULL: made anew each time */
     PyObject *slot[3];                /* descriptors: fields_set, extra, private */
     PyObject *name[PN_GRAPH_NAMES];   /* interned */
     PyObject *watch;
