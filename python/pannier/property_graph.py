@@ -229,6 +229,18 @@ def _having(nodes: List[LabelledNode], properties: Any) -> List[LabelledNode]:
     return [n for n in nodes if any(n.properties.get(k) == v for k, v in properties.items())]
 
 
+def _with_property(triplets: List[Triplet], properties: Any) -> List[Triplet]:
+    """Those of which a node or the relation has one of the properties."""
+    if type(properties) is dict and len(properties) == 1:
+        for k, v in properties.items():
+            return [
+                t
+                for t in triplets
+                if t[0].properties.get(k) == v or t[1].properties.get(k) == v or t[2].properties.get(k) == v
+            ]
+    return [t for t in triplets if any(any(part.properties.get(k) == v for part in t) for k, v in properties.items())]
+
+
 def _every(graph: LabelledPropertyGraph) -> List[Triplet]:
     """``graph.get_triplets()``; KeyError when a node or relation is gone."""
     nodes, relations = graph.nodes, graph.relations
@@ -409,11 +421,7 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         if relation_names:
             triplets = [t for t in triplets if t[1].id in relation_names]
         if properties:
-            triplets = [
-                t
-                for t in triplets
-                if any(any(part.properties.get(k) == v for part in t) for k, v in properties.items())
-            ]
+            triplets = _with_property(triplets, properties)
         if ids and by_id is None:
             triplets = [t for t in triplets if any(t[0].id == i or t[2].id == i for i in ids)]
         return triplets

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
 import pickle
 import random
 import sys
@@ -16,6 +17,8 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import fsspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llama_index.core.graph_stores.simple_labelled import SimplePropertyGraphStore as Peer
 from llama_index.core.graph_stores.types import (
     ChunkNode,
@@ -27,7 +30,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
-from pannier import property_graph
+from pannier import _graphtext, property_graph
 from pannier.errors import CorruptStoreError, UnserializableError
 from pannier.property_graph import NodeDict, SimplePropertyGraphStore, TripletSet
 
@@ -616,6 +619,211 @@ def test_what_json_cannot_hold_is_named(tmp_path: Any) -> None:
     store.graph.relations["a_r_b"].properties["v"] = object()
     with pytest.raises(UnserializableError, match="a_r_b"):
         store.persist(str(path))
+
+
+# -- the text of the file ---------------------------------------------------------------------------
+
+ROUNDS = max(10, int(os.environ.get("PANNIER_TEST_ROUNDS", "200")))
+texts = st.text(st.characters(exclude_categories=()), max_size=8)  # lone surrogates too
+floats = st.floats() | st.floats(-1e-3, 1e-3) | st.integers(-400, 400).map(lambda e: float(f"1.5e{e}"))
+
+
+class Text(str):
+    pass
+
+
+scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | floats | texts
+odd = scalars | st.binary(max_size=3) | st.just(Text("t")) | st.just((1, "a")) | st.dates() | st.just({1, 2})
+plain_values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v, max_size=3), max_leaves=8)
+values = st.recursive(odd, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts | st.integers(0, 3), v, max_size=3), max_leaves=6)
+properties = st.dictionaries(texts, plain_values, max_size=3)
+embeddings = st.none() | st.lists(floats, max_size=4)
+
+
+def dumped(graph: Any) -> Any:
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = outcome(lambda: graph.model_dump_json().encode())
+    return result, [str(w.message) for w in caught]
+
+
+@st.composite
+def graphs(draw: Any) -> LabelledPropertyGraph:
+    graph = LabelledPropertyGraph()
+    for _ in range(draw(st.integers(0, 3))):
+        given = dict(label=draw(texts), embedding=draw(embeddings), properties=draw(properties))
+        kind = draw(st.sampled_from([EntityNode, ChunkNode]))
+        try:
+            node = kind(name=draw(texts), text=draw(texts), id_=draw(st.none() | texts), **given)
+        except ValueError:  # a surrogate
+            continue
+        graph.nodes[draw(texts)] = node
+    for _ in range(draw(st.integers(0, 3))):
+        try:
+            relation = Relation(label=draw(texts), source_id=draw(texts), target_id=draw(texts), properties=draw(properties))
+        except ValueError:
+            continue
+        graph.relations[draw(texts)] = relation
+    graph.triplets |= draw(st.sets(st.tuples(texts, texts, texts), max_size=3))
+    return graph
+
+
+def distort(graph: LabelledPropertyGraph, draw: Any) -> None:
+    """What the core must leave to pydantic."""
+    items = [*graph.nodes.values(), *graph.relations.values()]
+    if not items:
+        return
+    item = draw(st.sampled_from(items))
+    name = draw(st.sampled_from(["label", "embedding", "properties", "name", "source_id", "id_", "more"]))
+    how = draw(st.sampled_from(["set", "delete", "add", "order"]))
+    if how == "set" and name in item.__dict__:
+        item.__dict__[name] = draw(values)
+    elif how == "delete":
+        item.__dict__.pop(name, None)
+    elif how == "add":
+        item.properties[draw(texts)] = draw(values)
+    else:
+        item.__dict__[name] = item.__dict__.pop(name, 1)
+
+
+@settings(max_examples=ROUNDS)
+@given(graphs(), st.data(), st.booleans())
+def test_the_text_is_pydantics(graph: LabelledPropertyGraph, data: Any, odd: bool) -> None:
+    if odd:
+        distort(graph, data.draw)
+    (kind, expected), warned = dumped(graph)
+    text = _graphtext.encode(graph)
+    assert text is None or (bytes(text), []) == (expected, warned)
+    if not odd and kind == "value" and not any(x in repr(graph) for x in ("nan", "inf")):
+        small = not any(isinstance(v, int) and abs(v) > 2**62 for v in numbers_of(graph))
+        assert text is not None or not small  # it is the core that wrote it
+
+
+def numbers_of(value: Any) -> Any:
+    if isinstance(value, (LabelledPropertyGraph, LabelledNode, Relation)):
+        value = value.__dict__
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set)):
+        return [n for inner in value for n in numbers_of(inner)]
+    return [value]
+
+
+@settings(max_examples=ROUNDS)
+@given(st.lists(floats, min_size=1))
+def test_numbers_are_printed_as_pydantic_prints_them(numbers: List[float]) -> None:
+    graph = LabelledPropertyGraph()
+    graph.nodes["a"] = EntityNode(name="a", embedding=numbers, properties={"n": numbers})
+    text = _graphtext.encode(graph)
+    assert text is None or bytes(text) == graph.model_dump_json().encode()
+    assert text is not None or any(n != n or n in (float("inf"), float("-inf")) for n in numbers)
+
+
+def read_by(kind: Any, path: Any) -> Any:
+    found = outcome(lambda: kind.from_persist_path(str(path)))
+    if found[0] != "value":
+        return found
+    graph = found[1].graph
+    states, nodes, relations = _graphtext._state_of(graph)
+    states[0] = (*states[0][:1], sorted(states[0][1]), *states[0][2:])  # a set in it
+    return states, nodes, relations, graph.triplets, list(graph.__dict__), repr(list(graph.model_fields_set))
+
+
+def changed_text(text: str, draw: Any) -> str:
+    """Another text of the same kind: spelt otherwise, or not quite right."""
+    data = json.loads(text)
+    part = data[draw(st.sampled_from(["nodes", "relations"]))]
+    how = draw(st.sampled_from(["spelling", "value", "key", "order", "twice", "top", "cut", "none"]))
+    if how == "spelling":
+        return json.dumps(data, indent=draw(st.sampled_from([None, 1])), ensure_ascii=draw(st.booleans()))
+    if how == "top":
+        name = draw(st.sampled_from(list(data)))
+        data[name] = draw(st.sampled_from([None, [], {}, "x", [["a", "b"]], [["a", "b", 5]], [["a", "b", "c"]] * 2]))
+    elif how == "cut":
+        return text[: draw(st.integers(0, len(text)))]
+    elif how == "twice":
+        return text.replace('"label":', '"label":"x","label":', 1)
+    elif part:
+        item = part[draw(st.sampled_from(list(part)))]
+        name = draw(st.sampled_from([*item, "text", "name", "more"]))
+        if how == "value":
+            item[name] = draw(plain_values)
+        elif how == "key":
+            item.pop(name, None)
+        elif how == "order":
+            item.update({k: item.pop(k) for k in sorted(item)})
+    return json.dumps(data)
+
+
+@settings(max_examples=ROUNDS)
+@given(graphs(), st.data())
+def test_a_file_is_read_as_the_peer_reads_it(tmp_path_factory: Any, graph: LabelledPropertyGraph, data: Any) -> None:
+    (kind, text), _ = dumped(graph)
+    if kind != "value":
+        return
+    path = tmp_path_factory.getbasetemp() / "read.json"
+    spelt = changed_text(text.decode(), data.draw)
+    path.write_bytes(spelt.encode("utf-8", "surrogatepass"))
+    theirs, ours = read_by(Peer, path), read_by(SimplePropertyGraphStore, path)
+    if theirs[0] == "JSONDecodeError":
+        assert ours[0] == "CorruptStoreError"
+    elif theirs[0] == "UnicodeDecodeError":
+        assert ours[0] == theirs[0]
+    else:
+        assert ours == theirs
+
+
+def test_what_was_read_is_the_peers_in_all_respects(tmp_path: Any) -> None:
+    path = tmp_path / "g.json"
+    store = small()
+    store.upsert_nodes([ChunkNode(text="t", id_="c1", embedding=[0.5], properties={"deep": [{"a": 1}]}), ChunkNode(text="u")])
+    store.persist(str(path))
+    theirs, ours = Peer.from_persist_path(str(path)), SimplePropertyGraphStore.from_persist_path(str(path))
+    assert type(ours.graph) is LabelledPropertyGraph and ours.graph == theirs.graph
+    assert pickle.loads(pickle.dumps(ours.graph)) == theirs.graph == copy.deepcopy(ours.graph)
+    for key, node in ours.graph.nodes.items():
+        other: Any = theirs.graph.nodes[key]
+        assert node == other and node.model_dump() == other.model_dump() and str(node) == str(other)
+        assert list(node.__dict__) == list(other.__dict__) and list(node.model_fields_set) == list(other.model_fields_set)
+        assert copy.copy(node) == other and pickle.loads(pickle.dumps(node)) == other
+        node.label = "new"
+        assert node.label == "new" and node.model_dump(exclude_unset=True) == {**other.model_dump(), "label": "new"}
+        with pytest.raises(ValueError):
+            node.unknown = 1
+    a, b = (s.graph.nodes["a"] for s in (ours, SimplePropertyGraphStore.from_persist_path(str(path))))
+    a.properties["only"] = "here"
+    assert "only" not in b.properties
+    assert len(ours.get_triplets(ids=["b"])) == 2 and is_indexed(ours)
+    ours.delete(ids=["b"])
+    theirs.delete(ids=["b"])
+    assert set(ours.graph.nodes) == set(theirs.graph.nodes)
+
+
+def test_a_replaced_method_is_the_one_that_runs(tmp_path: Any, monkeypatch: Any) -> None:
+    path = tmp_path / "g.json"
+    small().persist(str(path))
+    calls = []
+    original = EntityNode.model_validate.__func__  # type: ignore[attr-defined]
+
+    def model_validate(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(cls)
+        return original(cls, *args, **kwargs)
+
+    monkeypatch.setattr(EntityNode, "model_validate", classmethod(model_validate))
+    store = SimplePropertyGraphStore.from_persist_path(str(path))
+    assert len(calls) == 3 and _graphtext.encode(store.graph) is None
+    monkeypatch.undo()
+    assert _graphtext.encode(store.graph) is not None
+
+    class Own(SimplePropertyGraphStore):
+        @classmethod
+        def from_dict(cls, data: Any) -> Any:
+            calls.append(data)
+            return super().from_dict(data)
+
+    assert type(Own.from_persist_path(str(path))) is Own and len(calls) == 4
 
 
 def test_async_methods_call_these() -> None:
