@@ -696,7 +696,7 @@ def test_the_text_is_pydantics(graph: LabelledPropertyGraph, data: Any, odd: boo
     (kind, expected), warned = dumped(graph)
     text = _graphtext.encode(graph)
     assert text is None or (bytes(text), []) == (expected, warned)
-    if not odd and kind == "value" and not any(x in repr(graph) for x in ("nan", "inf")):
+    if not odd and kind == "value" and not any(x in repr(graph) for x in ("nan", "inf", r"\ud")):
         small = not any(isinstance(v, int) and abs(v) > 2**62 for v in numbers_of(graph))
         assert text is not None or not small  # it is the core that wrote it
 
