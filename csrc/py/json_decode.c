@@ -180,30 +180,64 @@ PyObject *pn_py_decode_str(const pn_json_str *s)
 
 PyObject *pn_py_decode_chars(decoder *d, const pn_json_str *s) { return decode_str(s, &d->scratch); }
 
-PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
+static bool slot_used(const pn_key_cache *keys, size_t slot) { return keys->used[slot / 64] >> slot % 64 & 1; }
+
+/* The key of that slot, and its place in the order of keys. */
+static PyObject *slot_key(decoder *d, size_t slot)
 {
-    if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return decode_str(s, &d->scratch);
-    size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] + s->len) % PN_KEY_CACHE;
-    PyObject *hit = d->keys->used >> slot & 1 ? d->keys->slots[slot].str : NULL;
-    if (hit != NULL && d->keys->slots[slot].len == s->len && memcmp(d->keys->slots[slot].text, s->ptr, s->len) == 0)
-        return Py_NewRef(hit);
+    *d->guess = (uint8_t)slot;
+    d->guess = &d->keys->slots[slot].next;
+    return Py_NewRef(d->keys->slots[slot].str);
+}
+
+static PyObject *fill_slot(pn_key_cache *keys, size_t slot, const pn_json_str *s)
+{
     PyObject *key = ascii_str(s->ptr, s->len);
     if (key == NULL) return NULL;
     PyUnicode_InternInPlace(&key);
-    Py_XDECREF(hit);
-    d->keys->slots[slot].str = Py_NewRef(key);
-    d->keys->used |= UINT64_C(1) << slot;
-    d->keys->slots[slot].len = (uint8_t)s->len;
-    memcpy(d->keys->slots[slot].text, s->ptr, s->len);
+    if (slot_used(keys, slot)) Py_DECREF(keys->slots[slot].str);
+    keys->slots[slot].str = key;
+    keys->slots[slot].len = (uint8_t)s->len;
+    keys->slots[slot].next = (uint8_t)slot;
+    memcpy(keys->slots[slot].text, s->ptr, s->len);
+    keys->used[slot / 64] |= UINT64_C(1) << slot % 64;
     return key;
+}
+
+PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
+{
+    if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return decode_str(s, &d->scratch);
+    size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] * 3u + s->len * 5u) % PN_KEY_CACHE;
+    bool hit = slot_used(d->keys, slot) && d->keys->slots[slot].len == s->len &&
+               memcmp(d->keys->slots[slot].text, s->ptr, s->len) == 0;
+    return hit || fill_slot(d->keys, slot, s) ? slot_key(d, slot) : NULL;
+}
+
+/* Steps over what stands in front of the next value of an object, if that is the guessed
+ * key as json.dumps writes it; a new reference, or NULL without an exception. */
+static PyObject *guessed_key(decoder *d)
+{
+    const uint8_t *p = d->r.p, *end = d->r.end;
+    size_t slot = *d->guess % PN_KEY_CACHE;
+    if (!slot_used(d->keys, slot)) return NULL;
+    size_t len = d->keys->slots[slot].len;
+    if (!d->r.first) {
+        if (end - p < 2 || p[0] != ',' || p[1] != ' ') return NULL;
+        p += 2;
+    }
+    if ((size_t)(end - p) < len + 3 || p[0] != '"' || p[len + 1] != '"' || p[len + 2] != ':' ||
+        memcmp(p + 1, d->keys->slots[slot].text, len) != 0)
+        return NULL;
+    d->r.p = p + len + 3;
+    d->r.first = false;
+    return slot_key(d, slot);
 }
 
 void pn_key_cache_clear(pn_key_cache *cache)
 {
-    uint64_t used = cache->used;
-    cache->used = 0;
-    for (size_t i = 0; used != 0; i++, used >>= 1)
-        if (used & 1) Py_DECREF(cache->slots[i].str);
+    for (size_t i = 0; i < PN_KEY_CACHE; i++)
+        if (slot_used(cache, i)) Py_DECREF(cache->slots[i].str);
+    pn_key_cache_init(cache);
 }
 
 void pn_py_decoder_init(decoder *d, pn_bytes text, pn_key_cache *keys)
@@ -211,6 +245,7 @@ void pn_py_decoder_init(decoder *d, pn_bytes text, pn_key_cache *keys)
     pn_json_reader_init(&d->r, text);
     pn_buf_init(&d->scratch, &pn_alloc_system);
     d->keys = keys;
+    d->guess = &keys->first;
 }
 
 void pn_py_decoder_clear(decoder *d) { pn_buf_clear(&d->scratch); }
@@ -257,26 +292,39 @@ static PyObject *decode_array(decoder *d)
     return list;
 }
 
+/* The next key, or NULL: at the end when s is PN_OK and no exception is set. */
+static PyObject *next_key(decoder *d, pn_status *s)
+{
+    pn_json_str k;
+    bool more;
+    *s = PN_OK;
+    PyObject *key = guessed_key(d);
+    if (key != NULL) return key;
+    *s = pn_json_object_next(&d->r, &k, &more);
+    if (*s != PN_OK) return fail(d, *s);
+    return more ? pn_py_decode_key(d, &k) : NULL;
+}
+
+static int fill_dict(decoder *d, PyObject *dict)
+{
+    pn_status s;
+    PyObject *key;
+    while ((key = next_key(d, &s)) != NULL) {
+        PyObject *v = pn_py_decode_value(d);
+        int failed = v == NULL || PyDict_SetItem(dict, key, v) < 0;
+        Py_DECREF(key);
+        Py_XDECREF(v);
+        if (failed) return -1;
+    }
+    return s == PN_OK && !PyErr_Occurred() ? 0 : -1;
+}
+
 static PyObject *decode_object(decoder *d)
 {
     pn_status s = pn_json_object_begin(&d->r);
     if (s != PN_OK) return fail(d, s);
     PyObject *dict = PyDict_New();
-    while (dict != NULL) {
-        pn_json_str k;
-        bool more;
-        s = pn_json_object_next(&d->r, &k, &more);
-        if (s != PN_OK) {
-            Py_DECREF(dict);
-            return fail(d, s);
-        }
-        if (!more) break;
-        PyObject *key = pn_py_decode_key(d, &k);
-        PyObject *v = key ? pn_py_decode_value(d) : NULL;
-        if (v == NULL || PyDict_SetItem(dict, key, v) < 0) Py_CLEAR(dict);
-        Py_XDECREF(key);
-        Py_XDECREF(v);
-    }
+    if (dict != NULL && fill_dict(d, dict) < 0) Py_CLEAR(dict);
     return dict;
 }
 
@@ -323,7 +371,7 @@ static PyObject *decode_all(decoder *d)
 static PyObject *decode_alone(pn_bytes json)
 {
     pn_key_cache keys;
-    keys.used = 0;
+    pn_key_cache_init(&keys);
     PyObject *out = pn_py_decode(&keys, json);
     pn_key_cache_clear(&keys);
     return out;
@@ -385,7 +433,7 @@ int pn_py_add_json(PyObject *module)
 {
     pn_key_cache *keys = pn_alloc_get(&pn_alloc_system, sizeof *keys);
     if (keys == NULL) return PyErr_NoMemory(), -1;
-    keys->used = 0;
+    pn_key_cache_init(keys);
     pn_state_of(module)->keys = keys;
     return PyModule_AddFunctions(module, functions);
 }

@@ -11,25 +11,35 @@
 
 #include "py/json_py.h"
 
-enum { PN_KEY_CACHE = 64, PN_KEY_MAX = 32 };
+enum { PN_KEY_CACHE = 128, PN_KEY_MAX = 32 };
 
-/* Interned strings of keys that are short and plain, by a hash of their text. used == 0 is
- * an empty one, whatever else is in it. */
+/* Interned strings of keys that are short and plain, by a hash of their text. Values that
+ * follow one another mostly have the same keys in the same order, so each slot also says
+ * which key came after its own the last time: a guess, which is compared with the text
+ * before anything of that is read. No bit of used set is an empty cache, whatever else is
+ * in it. */
 typedef struct pn_key_cache {
-    uint64_t used; /* bit i: slot i */
+    uint64_t used[PN_KEY_CACHE / 64]; /* bit i: slot i */
+    uint8_t first;                    /* the slot of the key that came first in a text */
     struct {
         PyObject *str;
-        uint8_t len;
+        uint8_t len, next;
         char text[PN_KEY_MAX];
     } slots[PN_KEY_CACHE];
 } pn_key_cache;
 
+static inline void pn_key_cache_init(pn_key_cache *cache)
+{
+    memset(cache->used, 0, sizeof cache->used);
+    cache->first = 0;
+}
 void pn_key_cache_clear(pn_key_cache *cache);
 
 typedef struct pn_py_decoder {
     pn_json_reader r;
     pn_buf scratch;
     pn_key_cache *keys;
+    uint8_t *guess; /* where the slot of the next key is noted */
 } pn_py_decoder;
 
 void pn_py_decoder_init(pn_py_decoder *d, pn_bytes text, pn_key_cache *keys);

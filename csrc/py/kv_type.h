@@ -42,6 +42,9 @@ pn_coll *pn_py_coll(pn_module_state *state, PyObject *table, PyObject *name);
  * lies in none, as a ref_doc_info's metadata; the caller tells of the info). */
 PyObject *pn_py_promote(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell);
 
+/* As promote, with a value that the cell's was decoded to; takes it. */
+void pn_py_go_live(pn_coll *coll, pn_cell *cell, PyObject *value);
+
 /* The value of a cell as a new object, without promoting: live values are returned
  * themselves (a new reference). The cell is settled. */
 PyObject *pn_py_cell_value(struct pn_key_cache *keys, pn_cell *cell);

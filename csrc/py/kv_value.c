@@ -146,18 +146,21 @@ PyObject *pn_py_cell_value(struct pn_key_cache *keys, pn_cell *cell)
     return NULL;
 }
 
+void pn_py_go_live(pn_coll *coll, pn_cell *cell, PyObject *value)
+{
+    if (coll != NULL) pn_coll_goes_live(coll, cell);
+    pn_cell old = *cell;
+    *cell = (pn_cell){.kind = PN_CELL_LIVE};
+    cell->live = value;
+    pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
+}
+
 PyObject *pn_py_promote(struct pn_key_cache *keys, pn_coll *coll, pn_cell *cell)
 {
     if (cell->kind == PN_CELL_LIVE) return cell->live;
     int gc = pn_gc_pause(); /* a finalizer could change the table that the cell lies in */
     PyObject *value = pn_py_cell_value(keys, cell);
-    if (value != NULL) {
-        if (coll != NULL) pn_coll_goes_live(coll, cell);
-        pn_cell old = *cell;
-        *cell = (pn_cell){.kind = PN_CELL_LIVE};
-        cell->live = value;
-        pn_cell_release(&old, &pn_py_host); /* a span or native state: no Python code runs */
-    }
+    if (value != NULL) pn_py_go_live(coll, cell, value);
     pn_gc_resume(gc);
     return value;
 }

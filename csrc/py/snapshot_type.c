@@ -160,11 +160,7 @@ static PyObject *snapshot_value(PyObject *op, PyObject *key)
         Py_DECREF(value);
         return NULL;
     }
-    pn_coll_goes_live(coll, cell);
-    pn_cell old = *cell;
-    *cell = (pn_cell){.kind = PN_CELL_LIVE};
-    cell->live = Py_NewRef(value);
-    pn_cell_release(&old, &pn_py_host);
+    pn_py_go_live(coll, cell, Py_NewRef(value));
     return value;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -1001,3 +1002,75 @@ def test_a_put_under_what_has_no_hash_touches_the_collection_as_in_the_peer():
     a, b = pair()
     same(lambda s: s.put([], {}, "c"), a, b)
     same(lambda s: s.to_dict(), a, b)
+
+
+# -- the first get of a value that was loaded --------------------------------------------------
+
+LOADED = {
+    "flat": {"a": "x", "b": 1, "c": 1.5, "d": None, "e": True, "\u00e9\"": "\ud800", "a" * 40: 10**30},
+    "empty": {},
+    "nested": {"list": [1], "dict": {"k": "v"}, "a": 2},
+    "deep": {"a": {"b": {"a": {"b": "a"}}}, "b": [{"a": 1, "b": 2}, {"b": 1, "a": 2}]},
+}
+
+
+def loaded_ones():
+    return loaded_pair({"c": LOADED, "d": {"list": [1, 2]}})
+
+
+@pytest.mark.parametrize("key", LOADED)
+@pytest.mark.parametrize("gets", [1, 2, 3])
+def test_what_get_gave_is_a_copy_from_the_first_time_on(key, gets):
+    a, b = loaded_ones()
+    for _ in range(gets):
+        same(lambda s: s.get(key, "c"), a, b)
+        for store in (a, b):
+            store.get(key, "c")["mine"] = 1
+    same(lambda s: s.get(key, "c"), a, b)
+    same(lambda s: s.get_all("c"), a, b)
+    assert b.get_many([key, "missing"], "c") == [a.get(key, "c"), None]
+    same_bytes(a, b)
+
+
+@pytest.mark.parametrize("key", ["nested", "deep"])
+def test_what_is_nested_is_the_stores_from_the_first_get_on(key):
+    a, b = loaded_ones()
+    for store in (a, b):
+        first = store.get(key, "c")
+        for value in first.values():
+            if isinstance(value, dict):
+                value["changed"] = True
+            elif isinstance(value, list):
+                value.append("changed")
+        assert all(store.get(key, "c")[k] is v for k, v in first.items())
+    same(lambda s: s.get(key, "c"), a, b)
+    same_bytes(a, b)
+
+
+def test_get_then_get_all_then_get():
+    a, b = loaded_ones()
+    for store in (a, b):
+        store.get("flat", "c")
+        everything = store.get_all("c")
+        everything["flat"]["changed"] = 1
+        assert store.get("flat", "c")["changed"] == 1 and store.get_all("c")["flat"] is everything["flat"]
+    same(lambda s: s.get("list", "d"), a, b)
+    same(lambda s: s.get("list", "d"), a, b)
+    same_bytes(a, b)
+
+
+def test_keys_are_read_right_whatever_follows_what():
+    """Objects whose members come in ever other orders, repeated, missing, one key another's beginning."""
+    rng = random.Random(5)
+    names = ["a", "ab", "abc", "b", "", "\u00e9", "k\\n", "x" * 31, "x" * 32, "x" * 33, *(f"key{i}" for i in range(150))]
+
+    def value(depth):
+        keys = rng.sample(names, rng.randint(0, 12))
+        return {k: value(depth - 1) if depth and rng.random() < 0.3 else rng.choice(["", "v", 1, None]) for k in keys}
+
+    content = {"c": {f"{i}": value(3) for i in range(400)}}
+    for text in (json.dumps(content), json.dumps(content, separators=(",", ":")), json.dumps(content, indent=1)):
+        a, b = loaded_pair(text.encode())
+        for key in content["c"]:
+            same(lambda s: s.get(key, "c"), a, b)
+        same_bytes(a, b)
