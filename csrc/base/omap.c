@@ -46,6 +46,7 @@ void pn_omap_clear(pn_omap *m)
     m->index = NULL;
     m->used = m->live = m->cap = m->mask = 0;
     m->version++;
+    m->moves++;
 }
 
 /* The slot of the key, or the first free one on its way. */
@@ -85,6 +86,7 @@ static pn_status rebuild(pn_omap *m, size_t slots)
         index[i] = (uint32_t)++to;
     }
     assert(to == m->live);
+    m->moves += to != m->used;
     m->used = to;
     pn_alloc_put(m->alloc, m->index);
     m->index = index;
@@ -257,6 +259,7 @@ bool pn_omap_remove_hashed(pn_omap *m, pn_bytes key, uint32_t hash, void *out)
     if (m->live == 0) { /* every slot is a grave: start afresh */
         memset(m->index, 0, (m->mask + 1) * sizeof *m->index);
         m->used = 0;
+        m->moves++;
     }
     pn_blob_unref(owner);
     return true;

@@ -44,6 +44,7 @@ typedef struct pn_omap {
     uint8_t *keys_at;
     size_t keys_left;
     uint64_t version; /* changes with every put of a new key and every removal */
+    uint64_t moves;   /* changes when entries go to other places */
 } pn_omap;
 
 void pn_omap_init(pn_omap *m, const pn_alloc *alloc, size_t value_size); /* allocates nothing */
@@ -97,5 +98,24 @@ bool pn_omap_remove(pn_omap *m, pn_bytes key, void *out);
 bool pn_omap_next(const pn_omap *m, size_t *pos, pn_bytes *key, void **value);
 /* As next, and also hands out the key's owner (borrowed). */
 bool pn_omap_next_owned(const pn_omap *m, size_t *pos, pn_bytes *key, pn_blob **owner, void **value);
+
+/* A walk through the entries that a map has as it begins, with changes in between. What is
+ * removed meanwhile is not met any more, what is added is not met. After changes the walk may go on
+ * only if it holds: else entries went to other places, and where it was is not known. */
+typedef struct pn_omap_walk {
+    const pn_omap *map;
+    size_t pos, end;
+    uint64_t moves;
+} pn_omap_walk;
+
+static inline void pn_omap_walk_begin(pn_omap_walk *w, const pn_omap *m)
+{
+    *w = (pn_omap_walk){m, 0, m->used, m->moves};
+}
+static inline bool pn_omap_walk_holds(const pn_omap_walk *w) { return w->map->moves == w->moves; }
+static inline bool pn_omap_walk_next(pn_omap_walk *w, pn_bytes *key, pn_blob **owner, void **value)
+{
+    return w->pos < w->end && pn_omap_next_owned(w->map, &w->pos, key, owner, value) && w->pos <= w->end;
+}
 
 #endif

@@ -1,7 +1,7 @@
 /* pack_batch.c: PackBatch, one commit into a pack as Python sees it.
  *
  *     batch = PackBatch()
- *     batch.gather([("docstore.json", table, whole), ...])   short, under the GIL: one moment of all
+ *     batch.gather([("docstore.json", table, whole), ...], f)   in slices; the last, after f(), is one moment of all
  *     batch.encode()                               live values, in slices
  *     batch.commit(...)                            the disk, without the GIL
  *     batch.settle(True)                           or False: what was gathered counts as unsaved
@@ -27,11 +27,19 @@ typedef struct {
     pn_batch *batch;
     pn_buf sources;
     pn_buf changed; /* names of stores that the commit wrote, each ended by a NUL */
-    bool busy;      /* a commit is running without the GIL */
+    bool busy;      /* at something that lets go of the GIL */
 } batch_object;
 
-/* Text to be written in one go before other threads get a turn. */
-enum { SLICE = 1 << 18 };
+/* What is done in one go before other threads get a turn: text to be written, and what is
+ * gathered (pn_batch_work), each some fraction of a millisecond. */
+enum { SLICE = 1 << 16, SLICE_WORK = 4096 };
+
+/* A turn for the others, an event loop among them. */
+static void let_others_run(void)
+{
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+}
 
 static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -90,7 +98,7 @@ static void batch_dealloc(PyObject *op)
 static bool may_gather(batch_object *self)
 {
     if (!self->busy) return true;
-    PyErr_SetString(PyExc_RuntimeError, "the batch is being committed");
+    PyErr_SetString(PyExc_RuntimeError, "the batch is being gathered or committed");
     return false;
 }
 
@@ -102,7 +110,11 @@ typedef struct wanted {
     pn_buf scratch;
     PyObject *table; /* borrowed from the item */
     int whole;
-    bool is_kv, got;
+    bool is_kv, got; /* got: it has begun, and its source is noted */
+    union {
+        pn_kv_gathering kv;
+        pn_vec_gathering vectors;
+    };
 } wanted;
 
 static bool want(pn_module_state *state, PyObject *item, wanted *w)
@@ -139,33 +151,64 @@ static void unpin(void *ctx)
 
 /* The batch unpins the table when it is freed, also after a failure from here on. The
  * caller holds the lock. */
-static pn_status gather_vectors(batch_object *self, vector_object *table, pn_bytes name, bool whole)
+static pn_status begin_vectors(batch_object *self, wanted *w)
 {
+    vector_object *table = (vector_object *)w->table;
     PN_TRY(pn_batch_defer(self->batch, unpin, table));
     Py_INCREF(table);
     pn_vec_pin(&table->vec);
-    PN_TRY(pn_vec_gather(&table->vec, name, whole, self->batch));
+    PN_TRY(pn_vec_gather_begin(&table->vec, w->name, w->whole != 0, self->batch, &w->vectors));
     source from = {.vectors = (vector_object *)Py_NewRef((PyObject *)table)};
     return pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
 }
 
-static pn_status gather_kv(batch_object *self, pn_kv *kv, pn_bytes name, bool whole)
+static pn_status begin_kv(batch_object *self, pn_kv *kv, wanted *w)
 {
-    PN_TRY(pn_kv_gather(kv, name, whole, self->batch));
+    PN_TRY(pn_kv_gather_begin(kv, w->name, w->whole != 0, self->batch, &w->kv));
     source from = {.kv = pn_kv_ref(kv)};
     return pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
 }
 
-/* With the GIL, which nothing here lets go of, and all locks. */
-static pn_status gather_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
+static pn_status begin_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
 {
     PN_TRY(pn_buf_reserve(&self->sources, n * sizeof(source)));
     for (size_t i = 0; i < n; i++) {
         pn_kv *kv = w[i].is_kv ? pn_py_kv_contents(state, w[i].table) : NULL;
         if (w[i].is_kv && kv == NULL) continue; /* a plain dict by now */
-        PN_TRY(w[i].is_kv ? gather_kv(self, kv, w[i].name, w[i].whole != 0)
-                          : gather_vectors(self, (vector_object *)w[i].table, w[i].name, w[i].whole != 0));
+        PN_TRY(w[i].is_kv ? begin_kv(self, kv, &w[i]) : begin_vectors(self, &w[i]));
         w[i].got = true;
+    }
+    return PN_OK;
+}
+
+static pn_status gather_part(wanted *w, bool *more)
+{
+    if (w->is_kv) return pn_kv_gather_part(&w->kv, SLICE_WORK, more);
+    pn_vector_lock((vector_object *)w->table);
+    pn_status s = pn_vec_gather_part(&w->vectors, SLICE_WORK, more);
+    pn_vector_unlock((vector_object *)w->table);
+    return s;
+}
+
+static pn_status gather_parts(wanted *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (bool more = w[i].got; more;) {
+            PN_TRY(gather_part(&w[i], &more));
+            let_others_run();
+        }
+    return PN_OK;
+}
+
+/* A store that was turned into plain dicts in the middle of it is none of ours any more. */
+static pn_status end_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (w[i].got && w[i].is_kv && pn_py_kv(state, w[i].table) != w[i].kv.kv) {
+            w[i].got = false;
+            pn_batch_drop(self->batch, w[i].name);
+        }
+        if (w[i].got) PN_TRY(w[i].is_kv ? pn_kv_gather_end(&w[i].kv) : pn_vec_gather_end(&w[i].vectors));
     }
     return PN_OK;
 }
@@ -182,15 +225,44 @@ static bool settle_wanted(wanted *w, size_t n)
     return true;
 }
 
+typedef pn_status (*step)(batch_object *self, pn_module_state *state, wanted *w, size_t n);
+
 /* Locks are taken in one order everywhere, and the GIL is let go of while one is waited
- * for: with all of them held, all stores are seen at one moment. */
-static pn_status gather_at_once(batch_object *self, pn_module_state *state, wanted *w, size_t n)
+ * for: with all of them held, and the GIL, all stores are seen at one moment. */
+static pn_status at_one_moment(batch_object *self, pn_module_state *state, wanted *w, size_t n, step f)
 {
     for (size_t i = 0; i < n; i++)
         if (!w[i].is_kv) pn_vector_lock((vector_object *)w[i].table);
-    pn_status s = gather_all(self, state, w, n);
+    pn_status s = f(self, state, w, n);
     for (size_t i = 0; i < n; i++)
         if (!w[i].is_kv) pn_vector_unlock((vector_object *)w[i].table);
+    return s;
+}
+
+/* What is no table is encoded as late as can be. That may gather more tables. */
+static pn_status call_meanwhile(batch_object *self, PyObject *meanwhile)
+{
+    if (meanwhile == NULL) return PN_OK;
+    self->busy = false;
+    PyObject *done = PyObject_CallNoArgs(meanwhile);
+    PN_FAIL_IF(done == NULL, PN_ERR_CALLBACK);
+    Py_DECREF(done);
+    PN_FAIL_IF(!may_gather(self), PN_ERR_CALLBACK);
+    self->busy = true;
+    return PN_OK;
+}
+
+/* Whatever fails, what has begun is given back by settle. */
+static pn_status gather_all(batch_object *self, pn_module_state *state, wanted *w, size_t n, PyObject *meanwhile)
+{
+    pn_status s;
+    PN_TRY(at_one_moment(self, state, w, n, begin_all));
+    PN_TRY(gather_parts(w, n));
+    PN_TRY(call_meanwhile(self, meanwhile));
+    PN_TRY(at_one_moment(self, state, w, n, end_all));
+    Py_BEGIN_ALLOW_THREADS
+    s = pn_batch_catch_up(self->batch);
+    Py_END_ALLOW_THREADS
     return s;
 }
 
@@ -220,19 +292,29 @@ static PyObject *plain_ones(const wanted *w, size_t n)
     return names;
 }
 
-static PyObject *batch_gather(PyObject *op, PyObject *given)
+static PyObject *gather_wanted(batch_object *self, pn_module_state *state, wanted *w, size_t n, PyObject *meanwhile)
 {
+    if (!settle_wanted(w, n) || !may_gather(self)) return NULL;
+    self->busy = true;
+    pn_status s = gather_all(self, state, w, n, meanwhile);
+    self->busy = false;
+    return s == PN_OK ? plain_ones(w, n) : pn_py_raise(s, NULL, NULL);
+}
+
+static PyObject *batch_gather(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1 || nargs > 2) {
+        PyErr_SetString(PyExc_TypeError, "expected (tables[, meanwhile])");
+        return NULL;
+    }
     batch_object *self = (batch_object *)op;
     pn_module_state *state = pn_state_of_type(Py_TYPE(op));
-    PyObject *items = state ? PySequence_Tuple(given) : NULL, *plain = NULL;
+    PyObject *items = state ? PySequence_Tuple(args[0]) : NULL, *plain = NULL;
     if (items == NULL) return NULL;
     size_t n = (size_t)PyTuple_GET_SIZE(items);
     wanted *w = PyMem_Calloc(n + 1, sizeof *w);
-    pn_status s = PN_ERR_NOMEM;
-    if (w != NULL) s = may_gather(self) && want_all(state, items, w, n) && settle_wanted(w, n) ? PN_OK : PN_ERR_CALLBACK;
-    if (s == PN_OK) s = gather_at_once(self, state, w, n);
-    if (s == PN_OK) plain = plain_ones(w, n);
-    else pn_py_raise(s, NULL, NULL);
+    if (w == NULL) PyErr_NoMemory();
+    else if (want_all(state, items, w, n)) plain = gather_wanted(self, state, w, n, nargs == 2 ? args[1] : NULL);
     for (size_t i = 0; w != NULL && i < n; i++) pn_buf_clear(&w[i].scratch);
     PyMem_Free(w);
     Py_DECREF(items);
@@ -302,8 +384,7 @@ static PyObject *batch_encode(PyObject *op, PyObject *unused)
     pn_bytes store, table, key;
     for (size_t left = 1; s == PN_OK && left != 0;) {
         s = pn_batch_encode(self->batch, SLICE, &left, &store, &table, &key);
-        Py_BEGIN_ALLOW_THREADS /* a turn for the others, an event loop among them */
-        Py_END_ALLOW_THREADS
+        let_others_run();
     }
     self->busy = false;
     if (s == PN_OK) Py_RETURN_NONE;
@@ -471,6 +552,11 @@ static PyObject *batch_settle(PyObject *op, PyObject *durable)
     int ok = PyObject_IsTrue(durable);
     if (ok < 0 || !may_gather(self)) return NULL;
     settle_all(self, ok != 0);
+    self->busy = true;
+    Py_BEGIN_ALLOW_THREADS
+    pn_batch_shed(self->batch);
+    Py_END_ALLOW_THREADS
+    self->busy = false;
     Py_RETURN_NONE;
 }
 
@@ -486,15 +572,16 @@ static PyObject *batch_abandon(PyObject *op, PyObject *unused)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f)), METH_FASTCALL
 
 static PyMethodDef batch_methods[] = {
-    {"gather", batch_gather, METH_O,
-     "gather([(name, table, whole), ...]) -> names of tables that are plain dicts by now and were left out. All "
-     "tables, KVTable or VectorTable, are seen at one moment; each can be gathered once."},
+    {"gather", FAST(batch_gather),
+     "gather([(name, table, whole), ...], meanwhile=None) -> names of tables that are plain dicts by now and were left out. All "
+     "tables, KVTable or VectorTable, are seen at one moment, the last of the call; each can be gathered once. Other "
+     "threads run before that. meanwhile() is called right before it: for what is no table. After an error nothing but settle(False) may follow."},
     {"text", FAST(batch_text), "text(name, bytes-like): adds a store as the text of its file, UTF-8."},
     {"encode", batch_encode, METH_NOARGS,
      "encode() -> str | None: live values to text, in slices; or the name of a store with a value that only text can hold:\n"
      "begin again with that store as text(). The exception of a value that has no text has pn_place: (store, collection, key)."},
     {"commit", (PyCFunction)(void (*)(void))batch_commit, METH_VARARGS | METH_KEYWORDS, batch_commit_doc},
-    {"settle", batch_settle, METH_O, "settle(durable): what was gathered is saved, or counts as changed again."},
+    {"settle", batch_settle, METH_O, "settle(durable): what was gathered is saved, or counts as changed again. The batch is empty then."},
     {"abandon", batch_abandon, METH_NOARGS,
      "abandon(): settle(False) in the child of a fork, where the thread that was committing is no more."},
     {NULL, NULL, 0, NULL},

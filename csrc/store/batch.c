@@ -1,15 +1,15 @@
 #include "store/batch.h"
 
+#include "base/omap.h"
 #include "codec/json_read.h"
 
 typedef enum entry_kind {
-    ENTRY_STORE,
-    ENTRY_TABLE,
     ENTRY_SPAN,
     ENTRY_RAW,
     ENTRY_PACKED,
     ENTRY_LIVE,
-    ENTRY_SAME, /* was live; its text is what is there already */
+    ENTRY_GONE, /* live, but a later entry counts; it is to be let go of */
+    ENTRY_NONE, /* nothing: what is there already, or a later entry, counts */
     ENTRY_ROW,
     ENTRY_STRING,
     ENTRY_REMOVE
@@ -23,11 +23,12 @@ typedef struct live_value {
 } live_value;
 
 typedef struct entry {
-    uint8_t what;  /* entry_kind */
-    uint8_t op;    /* pn_entry_op; of a store or table: its reset */
-    uint8_t form;  /* pn_value_form, pn_row_encoding; pn_store_kind, pn_table_type */
-    uint32_t crc;  /* PACKED */
-    pn_bytes key;  /* of a store or table: its name */
+    uint8_t what; /* entry_kind */
+    uint8_t op;   /* pn_entry_op */
+    uint8_t form; /* pn_value_form, pn_row_encoding */
+    bool instead; /* stands where the earlier entry of the key does */
+    uint32_t crc; /* PACKED */
+    pn_bytes key;
     pn_bytes value; /* ROW: len is the dimension */
     union {
         live_value *live;
@@ -35,13 +36,40 @@ typedef struct entry {
     };
 } entry;
 
-enum { BLOCK_ENTRIES = 512, PIECE = 64 * 1024 };
+enum { FIRST_ENTRIES = 16, BLOCK_ENTRIES = 512, PIECE = 64 * 1024 };
+/* Of pn_batch_work: a live value (and its note), bytes that were written to be kept. */
+enum { LIVE_WORK = 8, WORK_BYTES = 32 };
 
 typedef struct block {
     struct block *next;
-    size_t n;
-    entry entries[BLOCK_ENTRIES];
+    size_t n, cap;
+    entry entries[];
 } block;
+
+typedef struct table {
+    struct table *next;
+    pn_bytes name;
+    uint8_t type, reset; /* pn_table_type, pn_table_reset */
+    bool caught_up;      /* entries from `later` on count instead of earlier ones with their keys */
+    size_t n, later;
+    block *first, *last;
+} table;
+
+typedef struct store {
+    struct store *next;
+    pn_bytes name;
+    uint8_t kind; /* pn_store_kind */
+    bool reset, dropped;
+    table *first, *last;
+} store;
+
+/* A place among all entries. */
+typedef struct cursor {
+    store *store;
+    table *table;
+    block *block;
+    size_t i;
+} cursor;
 
 typedef struct piece { /* of copied bytes */
     struct piece *next;
@@ -57,17 +85,20 @@ typedef struct deferred {
 struct pn_batch {
     const pn_alloc *alloc;
     pn_host host;
-    block *first, *last;
+    store *first, *last;
     piece *pieces;
     pn_blob **held;
     size_t held_len, held_cap;
     deferred *deferred;
     size_t deferred_len, deferred_cap;
-    const entry *store, *table; /* that entries go to */
-    /* encoding: where it is, and how many live values remain */
-    block *at;
-    size_t at_entry, left;
-    const entry *at_store, *at_table;
+    store *store; /* that entries go to */
+    table *table;
+    size_t work;
+    bool instead;  /* as they do */
+    bool behind;   /* some table is caught up with, and earlier entries count still */
+    size_t left;   /* live values, also those that are gone */
+    cursor at;     /* where encoding is */
+    pn_buf scratch;
     const char *damaged;
     pn_error damage;
 };
@@ -80,37 +111,78 @@ pn_status pn_batch_new(const pn_alloc *alloc, const pn_host *host, pn_batch **ou
     PN_FAIL_IF(b == NULL, PN_ERR_NOMEM);
     b->alloc = alloc;
     b->host = *host;
+    pn_buf_init(&b->scratch, alloc);
     *out = b;
     return PN_OK;
 }
 
-static void free_live(pn_batch *b, entry *e)
+/* Goes on to the next entry, which is c->block->entries[c->i - 1] then. */
+static entry *next_entry(cursor *c)
 {
-    pn_live_note_unref(e->live->note);
-    e->what = ENTRY_SAME;
-    b->host.release(b->host.ctx, e->live->object);
+    while (c->store != NULL) {
+        if (c->block != NULL && c->i < c->block->n) return &c->block->entries[c->i++];
+        c->i = 0;
+        if (c->block != NULL && (c->block = c->block->next) != NULL) continue;
+        c->table = c->table != NULL ? c->table->next : c->store->first;
+        if (c->table == NULL) c->store = c->store->next;
+        c->block = c->table != NULL ? c->table->first : NULL;
+    }
+    return NULL;
 }
 
-static void free_entries(pn_batch *b)
+static cursor all_entries(const pn_batch *b) { return (cursor){.store = b->first}; }
+
+static void free_live(pn_batch *b, entry *e)
 {
-    for (block *k = b->first, *next; k != NULL; k = next) {
-        for (size_t i = 0; i < k->n; i++)
-            if (k->entries[i].what == ENTRY_LIVE) free_live(b, &k->entries[i]);
-        next = k->next;
-        pn_alloc_put(b->alloc, k);
+    live_value *v = e->live;
+    e->what = ENTRY_NONE;
+    b->left--;
+    pn_live_note_unref(v->note);
+    b->host.release(b->host.ctx, v->object);
+}
+
+static void free_lives(pn_batch *b)
+{
+    cursor c = all_entries(b);
+    entry *e;
+    while (b->left > 0 && (e = next_entry(&c)) != NULL)
+        if (e->what == ENTRY_LIVE || e->what == ENTRY_GONE) free_live(b, e);
+}
+
+static void free_blocks(pn_batch *b)
+{
+    for (store *s = b->first; s != NULL; s = s->next)
+        for (table *t = s->first; t != NULL; t = t->next)
+            for (block *k = t->first, *next; k != NULL; k = next) {
+                next = k->next;
+                pn_alloc_put(b->alloc, k);
+            }
+}
+
+void pn_batch_shed(pn_batch *b)
+{
+    if (b->left > 0) return;
+    free_blocks(b); /* stores and tables lie in the pieces */
+    b->first = b->last = b->store = NULL;
+    b->table = NULL;
+    b->at = (cursor){0};
+    for (size_t i = 0; i < b->held_len; i++) pn_blob_unref(b->held[i]);
+    b->held_len = 0;
+    for (piece *p = b->pieces, *next; p != NULL; p = next) {
+        next = p->next;
+        pn_alloc_put(b->alloc, p);
     }
+    b->pieces = NULL;
+    b->damaged = NULL;
 }
 
 void pn_batch_free(pn_batch *b)
 {
     if (b == NULL) return;
     for (size_t i = b->deferred_len; i-- > 0;) b->deferred[i].done(b->deferred[i].ctx);
-    free_entries(b);
-    for (size_t i = 0; i < b->held_len; i++) pn_blob_unref(b->held[i]);
-    for (piece *p = b->pieces, *next; p != NULL; p = next) {
-        next = p->next;
-        pn_alloc_put(b->alloc, p);
-    }
+    free_lives(b);
+    pn_batch_shed(b);
+    pn_buf_clear(&b->scratch);
     pn_alloc_put(b->alloc, b->held);
     pn_alloc_put(b->alloc, b->deferred);
     pn_alloc_put(b->alloc, b);
@@ -193,18 +265,19 @@ static pn_status keep(pn_batch *b, pn_bytes *bytes, pn_blob *owner) { return own
 /* The place for the next entry; it counts once last->n is raised. */
 static pn_status place(pn_batch *b, entry **out)
 {
-    if (b->last == NULL || b->last->n == BLOCK_ENTRIES) {
-        block *k = pn_alloc_get(b->alloc, sizeof *k);
+    table *t = b->table;
+    if (t->last == NULL || t->last->n == t->last->cap) {
+        size_t cap = t->last == NULL ? FIRST_ENTRIES : BLOCK_ENTRIES;
+        block *k = pn_alloc_get(b->alloc, sizeof *k + cap * sizeof *k->entries);
         PN_FAIL_IF(k == NULL, PN_ERR_NOMEM);
         k->next = NULL;
         k->n = 0;
-        if (b->last == NULL)
-            b->first = b->at = k;
-        else
-            b->last->next = k;
-        b->last = k;
+        k->cap = cap;
+        if (t->last == NULL) t->first = k;
+        else t->last->next = k;
+        t->last = k;
     }
-    *out = &b->last->entries[b->last->n];
+    *out = &t->last->entries[t->last->n];
     return PN_OK;
 }
 
@@ -215,37 +288,164 @@ static pn_status add(pn_batch *b, entry e, pn_blob *key_owner, pn_blob *value_ow
     PN_FAIL_IF(b->table == NULL, PN_ERR_INVALID);
     PN_TRY(keep(b, &e.key, key_owner));
     if (e.what != ENTRY_LIVE && e.what != ENTRY_ROW) PN_TRY(keep(b, &e.value, value_owner));
+    b->work += 1 + (value_owner == NULL && e.what == ENTRY_SPAN ? e.value.len / WORK_BYTES : 0);
     PN_TRY(place(b, &to));
     *to = e;
-    b->last->n++;
+    to->instead = b->instead;
+    b->table->last->n++;
+    b->table->n++;
     if (out != NULL) *out = to;
     return PN_OK;
 }
 
-static pn_status add_mark(pn_batch *b, entry e, const entry **mark)
+/* A zeroed store or table, and its name. */
+static pn_status add_part(pn_batch *b, size_t size, pn_bytes *name, void *out)
 {
-    entry *to;
-    PN_TRY(copy(b, &e.key));
-    PN_TRY(place(b, &to));
-    *to = e;
-    b->last->n++;
-    *mark = to;
+    uint8_t *p;
+    PN_TRY(copy(b, name));
+    PN_TRY(room(b, size, &p));
+    memset(p, 0, size);
+    *(void **)out = p;
     return PN_OK;
 }
 
 pn_status pn_batch_store(pn_batch *b, pn_bytes name, pn_store_kind kind, bool reset)
 {
-    PN_TRY(add_mark(b, (entry){.what = ENTRY_STORE, .op = reset, .form = (uint8_t)kind, .key = name}, &b->store));
+    store *s;
+    PN_TRY(add_part(b, sizeof *s, &name, &s));
+    *s = (store){.name = name, .kind = (uint8_t)kind, .reset = reset};
+    if (b->last == NULL) b->first = s;
+    else b->last->next = s;
+    b->last = b->store = s;
     b->table = NULL;
+    b->instead = false;
     return PN_OK;
 }
 
 pn_status pn_batch_table(pn_batch *b, pn_bytes name, pn_table_type type, pn_table_reset reset)
 {
-    PN_FAIL_IF(b->store == NULL, PN_ERR_INVALID);
-    entry e = {.what = ENTRY_TABLE, .op = (uint8_t)reset, .form = (uint8_t)type, .key = name};
-    return add_mark(b, e, &b->table);
+    table *t;
+    store *s = b->store;
+    PN_FAIL_IF(s == NULL, PN_ERR_INVALID);
+    PN_TRY(add_part(b, sizeof *t, &name, &t));
+    *t = (table){.name = name, .type = (uint8_t)type, .reset = (uint8_t)reset};
+    if (s->last == NULL) s->first = t;
+    else s->last->next = t;
+    s->last = b->table = t;
+    b->instead = false;
+    return PN_OK;
 }
+
+pn_buf *pn_batch_scratch(pn_batch *b)
+{
+    b->scratch.len = 0;
+    return &b->scratch;
+}
+
+size_t pn_batch_work(const pn_batch *b) { return b->work; }
+
+/* ---- catching up ---- */
+
+static store *find_store(const pn_batch *b, pn_bytes name)
+{
+    store *s = b->first;
+    while (s != NULL && (s->dropped || !pn_bytes_equal(s->name, name))) s = s->next;
+    return s;
+}
+
+pn_status pn_batch_again(pn_batch *b, pn_bytes name, pn_bytes of_table)
+{
+    store *s = find_store(b, name);
+    table *t = s != NULL ? s->first : NULL;
+    while (t != NULL && !pn_bytes_equal(t->name, of_table)) t = t->next;
+    PN_FAIL_IF(t == NULL || t->caught_up, PN_ERR_INVALID);
+    t->later = t->n;
+    t->caught_up = b->behind = true;
+    b->store = s;
+    b->table = t;
+    return PN_OK;
+}
+
+void pn_batch_instead(pn_batch *b, bool instead) { b->instead = instead; }
+
+pn_status pn_batch_nothing(pn_batch *b, pn_bytes key, pn_blob *key_owner)
+{
+    return add(b, (entry){.what = ENTRY_NONE, .key = key}, key_owner, NULL, NULL);
+}
+
+/* Its live values are let go of when their turn comes: host code may not run now. */
+static void end_entry(entry *e) { e->what = e->what == ENTRY_LIVE || e->what == ENTRY_GONE ? ENTRY_GONE : ENTRY_NONE; }
+
+void pn_batch_drop(pn_batch *b, pn_bytes name)
+{
+    store *s = find_store(b, name);
+    if (s == NULL) return;
+    s->dropped = true;
+    for (table *t = s->first; t != NULL; t = t->next)
+        for (block *k = t->first; k != NULL; k = k->next)
+            for (size_t i = 0; i < k->n; i++) end_entry(&k->entries[i]);
+    if (b->store == s) b->store = NULL;
+    if (b->store == NULL) b->table = NULL;
+}
+
+/* The later of two entries of a key takes over, there or here. */
+static void take_over(entry *earlier, entry *later)
+{
+    if (later->instead) {
+        entry e = *earlier;
+        *earlier = *later;
+        *later = e;
+        end_entry(later);
+    } else {
+        end_entry(earlier);
+    }
+}
+
+static pn_status note_later(const table *t, pn_omap *later)
+{
+    void *at;
+    bool added;
+    size_t i = 0;
+    for (block *k = t->first; k != NULL; i += k->n, k = k->next)
+        for (size_t j = i < t->later ? t->later - i : 0; j < k->n; j++) {
+            PN_TRY(pn_omap_put(later, k->entries[j].key, NULL, &at, &added));
+            *(entry **)at = &k->entries[j];
+        }
+    return PN_OK;
+}
+
+static void take_over_all(const table *t, const pn_omap *later)
+{
+    size_t i = 0;
+    for (block *k = t->first; k != NULL; k = k->next)
+        for (size_t j = 0; j < k->n && i < t->later; i++, j++) {
+            entry **e = pn_omap_get(later, k->entries[j].key);
+            if (e != NULL) take_over(&k->entries[j], *e);
+        }
+}
+
+static pn_status catch_up_table(pn_batch *b, table *t)
+{
+    pn_omap later;
+    if (!t->caught_up) return PN_OK;
+    pn_omap_init(&later, b->alloc, sizeof(entry *));
+    pn_status s = note_later(t, &later);
+    if (s == PN_OK) take_over_all(t, &later);
+    if (s == PN_OK) t->caught_up = false;
+    pn_omap_clear(&later);
+    return s;
+}
+
+pn_status pn_batch_catch_up(pn_batch *b)
+{
+    if (!b->behind) return PN_OK;
+    for (store *s = b->first; s != NULL; s = s->next)
+        for (table *t = s->first; t != NULL; t = t->next) PN_TRY(catch_up_table(b, t));
+    b->behind = false;
+    return PN_OK;
+}
+
+/* ---- entries ---- */
 
 pn_status pn_batch_span(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_value_form form,
                         pn_bytes value, pn_blob *value_owner)
@@ -268,7 +468,7 @@ pn_status pn_batch_raw(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_o
     return add(b, e, key_owner, value_owner, NULL);
 }
 
-static bool is_reset(const pn_batch *b) { return b->store->op || b->table->op != PN_TABLE_KEEPS; }
+static bool is_reset(const pn_batch *b) { return b->store->reset || b->table->reset != PN_TABLE_KEEPS; }
 
 pn_status pn_batch_live_within(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_bytes before, void *live,
                                pn_bytes after, pn_live_note *note)
@@ -286,6 +486,7 @@ pn_status pn_batch_live_within(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blo
     (void)pn_live_note_ref(note);
     b->host.retain(b->host.ctx, live);
     b->left++;
+    b->work += LIVE_WORK;
     return PN_OK;
 }
 
@@ -396,71 +597,87 @@ static pn_status check_text(const pn_batch *b, pn_bytes text)
 }
 
 /* The live value becomes its text, or nothing. */
-static pn_status encode_entry(pn_batch *b, entry *e, pn_buf *scratch)
+static pn_status encode_entry(pn_batch *b, entry *e, pn_buf *text)
 {
     live_value *v = e->live;
-    scratch->len = 0;
-    PN_TRY(encode_text(b, v, scratch));
-    pn_bytes text = pn_buf_view(scratch);
-    bool same = is_saved(v, text);
-    if (!same) PN_TRY(check_text(b, text));
-    if (!same) PN_TRY(keep_text(b, v, &text));
-    b->left--;
+    PN_TRY(encode_text(b, v, text));
+    pn_bytes value = pn_buf_view(text);
+    bool same = is_saved(v, value);
+    if (!same) PN_TRY(check_text(b, value));
+    if (!same) PN_TRY(keep_text(b, v, &value));
     free_live(b, e);
     if (same) return PN_OK;
     e->what = ENTRY_SPAN;
-    e->value = text;
+    e->value = value;
     return PN_OK;
 }
 
-/* The next live entry; the store and the table it is in are noted on the way. */
+/* The next live entry, when some are left; among those that were added last, perhaps, to a
+ * table that was passed before. */
 static entry *next_live(pn_batch *b)
 {
-    for (;; b->at_entry++) {
-        while (b->at_entry == b->at->n && b->at->next != NULL) {
-            b->at = b->at->next;
-            b->at_entry = 0;
-        }
-        entry *e = &b->at->entries[b->at_entry];
-        if (e->what == ENTRY_STORE) b->at_store = e;
-        if (e->what == ENTRY_TABLE) b->at_table = e;
-        if (e->what == ENTRY_LIVE) return e;
+    for (;;) {
+        entry *e = next_entry(&b->at);
+        if (e == NULL) b->at = all_entries(b);
+        else if (e->what == ENTRY_LIVE || e->what == ENTRY_GONE) return e;
     }
+}
+
+/* The next live value; after a failure the same comes next again. */
+static pn_status encode_next(pn_batch *b, pn_buf *text)
+{
+    entry *e = next_live(b);
+    pn_status s = PN_OK;
+    if (e->what == ENTRY_GONE) free_live(b, e);
+    else s = encode_entry(b, e, text);
+    if (s != PN_OK) b->at.i--;
+    return s;
 }
 
 pn_status pn_batch_encode(pn_batch *b, size_t bytes, size_t *left, pn_bytes *store, pn_bytes *table, pn_bytes *key)
 {
-    pn_buf scratch;
-    pn_buf_init(&scratch, b->alloc);
-    pn_status s = PN_OK;
-    for (size_t done = 0; s == PN_OK && b->left > 0 && (done == 0 || done < bytes); done += scratch.len) {
-        entry *e = next_live(b);
-        s = encode_entry(b, e, &scratch);
+    pn_buf text;
+    *store = *table = *key = (pn_bytes){NULL, 0};
+    pn_buf_init(&text, b->alloc);
+    pn_status s = pn_batch_catch_up(b);
+    for (size_t done = 0; s == PN_OK && b->left > 0 && (done == 0 || done < bytes); done += text.len + sizeof(live_value)) {
+        text.len = 0;
+        s = encode_next(b, &text);
         if (s == PN_OK) continue;
-        *store = b->at_store->key;
-        *table = b->at_table->key;
-        *key = e->key;
+        *store = b->at.store->name;
+        *table = b->at.table->name;
+        *key = b->at.block->entries[b->at.i].key;
     }
-    pn_buf_clear(&scratch);
+    pn_buf_clear(&text);
     *left = b->left;
     return s;
 }
 
 /* ---- writing ---- */
 
-static bool is_written(const entry *e)
+static bool has_entries(const table *t)
 {
-    if (e->what == ENTRY_STORE) return e->op;
-    if (e->what == ENTRY_TABLE) return e->op != PN_TABLE_KEEPS;
-    return e->what != ENTRY_SAME;
+    for (const block *k = t->first; k != NULL; k = k->next)
+        for (size_t i = 0; i < k->n; i++)
+            if (k->entries[i].what != ENTRY_NONE) return true;
+    return false;
+}
+
+static bool is_written(const table *t) { return t->reset != PN_TABLE_KEEPS || has_entries(t); }
+
+static bool store_is_written(const store *s)
+{
+    if (s->dropped || s->reset) return !s->dropped;
+    const table *t = s->first;
+    while (t != NULL && !is_written(t)) t = t->next;
+    return t != NULL;
 }
 
 bool pn_batch_changes(const pn_batch *b)
 {
-    for (const block *k = b->first; k != NULL; k = k->next)
-        for (size_t i = 0; i < k->n; i++)
-            if (is_written(&k->entries[i])) return true;
-    return false;
+    const store *s = b->first;
+    while (s != NULL && !store_is_written(s)) s = s->next;
+    return s != NULL;
 }
 
 static pn_status write_packed(pn_batch *b, const entry *e, pn_segment_writer *w)
@@ -490,48 +707,42 @@ static pn_status write_entry(pn_batch *b, const entry *e, pn_segment_writer *w)
 {
     pn_entry_op op = (pn_entry_op)e->op;
     switch ((entry_kind)e->what) {
-    case ENTRY_STORE: return pn_segment_begin_store(w, e->key, (pn_store_kind)e->form, e->op);
-    case ENTRY_TABLE: return pn_segment_begin_table(w, e->key, (pn_table_type)e->form, (pn_table_reset)e->op);
     case ENTRY_SPAN: return pn_segment_put_value(w, op, e->key, (pn_value_form)e->form, e->value);
     case ENTRY_RAW: return write_raw(b, e, w);
     case ENTRY_PACKED: return write_packed(b, e, w);
     case ENTRY_ROW: return pn_segment_put_row(w, op, e->key, e->value.len, (pn_row_encoding)e->form, e->value.ptr);
     case ENTRY_STRING: return pn_segment_put_string(w, op, e->key, e->value);
     case ENTRY_REMOVE: return pn_segment_remove(w, e->key);
+    case ENTRY_NONE: return PN_OK;
     case ENTRY_LIVE:
-    case ENTRY_SAME: break;
+    case ENTRY_GONE: break;
     }
     return PN_ERR_INVALID;
 }
 
-/* A store and a table are begun only when something of theirs is written. */
-typedef struct begun {
-    const entry *store, *table; /* not begun yet */
-} begun;
-
-static pn_status begin(pn_batch *b, const entry **mark, pn_segment_writer *w)
+static pn_status write_table(pn_batch *b, const table *t, pn_segment_writer *w)
 {
-    const entry *e = *mark;
-    *mark = NULL;
-    return e != NULL ? write_entry(b, e, w) : PN_OK;
+    PN_TRY(pn_segment_begin_table(w, t->name, (pn_table_type)t->type, (pn_table_reset)t->reset));
+    for (const block *k = t->first; k != NULL; k = k->next)
+        for (size_t i = 0; i < k->n; i++) PN_TRY(write_entry(b, &k->entries[i], w));
+    return PN_OK;
 }
 
-static pn_status write_next(pn_batch *b, const entry *e, begun *not_yet, pn_segment_writer *w)
+/* A store and a table are begun only when something of theirs is written. */
+static pn_status write_store(pn_batch *b, const store *s, pn_segment_writer *w)
 {
-    if (e->what == ENTRY_STORE) *not_yet = (begun){e, NULL};
-    if (e->what == ENTRY_TABLE) not_yet->table = e;
-    if (!is_written(e)) return PN_OK;
-    PN_TRY(begin(b, &not_yet->store, w));
-    PN_TRY(begin(b, &not_yet->table, w));
-    return e->what == ENTRY_STORE || e->what == ENTRY_TABLE ? PN_OK : write_entry(b, e, w);
+    if (!store_is_written(s)) return PN_OK;
+    PN_TRY(pn_segment_begin_store(w, s->name, (pn_store_kind)s->kind, s->reset));
+    for (const table *t = s->first; t != NULL; t = t->next)
+        if (is_written(t)) PN_TRY(write_table(b, t, w));
+    return PN_OK;
 }
 
 pn_status pn_batch_write(pn_batch *b, pn_segment_writer *w)
 {
     PN_FAIL_IF(b->left > 0, PN_ERR_INVALID);
-    begun not_yet = {NULL, NULL};
-    for (const block *k = b->first; k != NULL; k = k->next)
-        for (size_t i = 0; i < k->n; i++) PN_TRY(write_next(b, &k->entries[i], &not_yet, w));
+    PN_TRY(pn_batch_catch_up(b));
+    for (const store *s = b->first; s != NULL; s = s->next) PN_TRY(write_store(b, s, w));
     return PN_OK;
 }
 

@@ -1,20 +1,30 @@
-/* batch.h: what one commit will write, gathered at one moment and written later.
+/* batch.h: what one commit will write: stores as they are at one moment.
  *
- * A batch is a list of entries that holds what it points to: blobs by reference, live
- * objects of the host likewise, rows of a vector table by pinning the table. So
- * gathering is short (the owner's lock, and the host's, are held: some 20 ns an entry,
- * only of what changed), encoding the live objects may follow in slices, and writing
- * needs neither lock while everything goes on changing.
+ * A batch holds what it points to: blobs by reference, live objects of the host likewise,
+ * rows of a vector table by pinning the table. So gathering costs some 100 ns an entry
+ * (waiting for memory, mostly), and encoding and writing need no lock while everything
+ * goes on changing.
+ *
+ * Of many entries even the gathering is too long for one moment. It is done in parts,
+ * with the owner's lock, and the host's, let go of in between; what changes meanwhile is
+ * noted (changes.h). In the end, at one moment of all stores, each returns to its tables
+ * (pn_batch_again) and adds what was noted: such a later entry counts instead of an
+ * earlier one with its key, in its place or behind all others as the map has it. So the
+ * batch is what the stores were at that last moment.
  *
  *     pn_batch_store(b, name, kind, reset)
  *     pn_batch_table(b, name, type, reset)
  *     pn_batch_span / _live / _row / _string / _remove ...
+ *     pn_batch_again(b, name, table), pn_batch_instead, entries
+ *     pn_batch_catch_up(b)          later entries take over: O(entries) of tables with some
  *     pn_batch_encode(b, ...)       until nothing is left: live objects become text
  *     pn_batch_write(b, w)          the whole batch into a segment
+ *     pn_batch_shed(b)              what it holds of memory
  *     pn_batch_free(b)              on every way out, where host code may run
  *
- * Layout: blocks of entries that never move; a blob that is met again at once is counted
- * once; what is copied lies in a few large pieces of memory.
+ * Layout: stores, their tables, and for each of these blocks of entries that never move; a
+ * blob that is met again at once is counted once; what is copied lies in a few large
+ * pieces of memory.
  *
  * One thread at a time. A failure of gathering leaves the batch as it was, but for what was
  * added before.
@@ -29,11 +39,35 @@ typedef struct pn_batch pn_batch;
 
 pn_status pn_batch_new(const pn_alloc *alloc, const pn_host *host, pn_batch **out);
 void pn_batch_free(pn_batch *b); /* NULL is fine; host code may run */
+/* Ends the batch so far as no host is needed, unless it has live values: then it does
+ * nothing. Nothing but pn_batch_free may follow. */
+void pn_batch_shed(pn_batch *b);
 
 /* Store, then table, then entries, as the segment's writer takes them: PN_ERR_INVALID for a
  * table before any store and for an entry before any table. */
 pn_status pn_batch_store(pn_batch *b, pn_bytes name, pn_store_kind kind, bool reset);
 pn_status pn_batch_table(pn_batch *b, pn_bytes name, pn_table_type type, pn_table_reset reset);
+
+/* Returns to a table, once: what is added from here on is later. INVALID when there is no
+ * such table, or it was returned to before. */
+pn_status pn_batch_again(pn_batch *b, pn_bytes store, pn_bytes table);
+/* Whether entries that follow stand where the earlier one of the key does (as long as
+ * there is one), or where they are added; at first, and in each new table, the latter. */
+void pn_batch_instead(pn_batch *b, bool instead);
+/* A later entry that only says that the earlier one does not count. */
+pn_status pn_batch_nothing(pn_batch *b, pn_bytes key, pn_blob *key_owner);
+/* The store as it was added so far does not count; it may be added anew. */
+void pn_batch_drop(pn_batch *b, pn_bytes store);
+/* Lets later entries take over. Needs neither host nor lock; where it was not called,
+ * encoding does. O(entries of tables that were returned to). */
+pn_status pn_batch_catch_up(pn_batch *b);
+
+/* How much was gathered so far: one for each entry, and more for what takes longer. It grows
+ * by 1 for some 100 ns, and by as much as it takes to copy what is copied. */
+size_t pn_batch_work(const pn_batch *b);
+
+/* An empty buffer for whoever adds, until the next call. */
+pn_buf *pn_batch_scratch(pn_batch *b);
 
 /* Keys and values lie in blobs (a reference is taken), or are copied when the blob is NULL. */
 pn_status pn_batch_span(pn_batch *b, pn_entry_op op, pn_bytes key, pn_blob *key_owner, pn_value_form form,

@@ -84,21 +84,32 @@ static void lay_over(pn_changes *c, pn_bytes key, pn_blob *owner, pn_change_note
     }
 }
 
+static void lay_all_over(pn_changes *c, const pn_changes *later)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    pn_blob *owner;
+    void *note;
+    while (!c->all && pn_omap_next_owned(&later->keys, &pos, &key, &owner, &note))
+        lay_over(c, key, owner, *(const pn_change_note *)note);
+}
+
+void pn_changes_retake(pn_changes *c, pn_changes *taken, pn_changes *later)
+{
+    pn_changes_take(c, later);
+    later->all = later->all || !later->on;
+    if (!taken->on || taken->all) return;
+    if (later->all) pn_changes_whole(taken);
+    else lay_all_over(taken, later);
+}
+
 void pn_changes_give_back(pn_changes *c, pn_changes *taken)
 {
     pn_changes later = *c;
     *c = *taken;
     pn_changes_init(taken, c->keys.alloc);
     c->on = c->on && later.on;
-    if (!c->on || c->all || later.all) {
-        pn_changes_whole(c);
-    } else {
-        size_t pos = 0;
-        pn_bytes key;
-        pn_blob *owner;
-        void *note;
-        while (!c->all && pn_omap_next_owned(&later.keys, &pos, &key, &owner, &note))
-            lay_over(c, key, owner, *(const pn_change_note *)note);
-    }
+    if (!c->on || c->all || later.all) pn_changes_whole(c);
+    else lay_all_over(c, &later);
     pn_omap_clear(&later.keys);
 }

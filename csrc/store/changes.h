@@ -15,10 +15,11 @@
  *
  * When memory runs out, the answer is not an error but `all`: the map must be written
  * whole. A take moves the changes out for a commit; it is dropped when the commit is
- * durable, or given back when it failed, with later changes laid over it.
+ * durable, or given back when it failed, with later changes laid over it. A commit that is
+ * gathered in parts catches up in the end with what was noted meanwhile (retake).
  *
- * Not locked: the owner of the map guards it. Puts, removals: O(1). Taking: O(1). Giving
- * back: O(what was noted since the take).
+ * Not locked: the owner of the map guards it. Puts, removals: O(1). Taking: O(1). Taking
+ * again, giving back: O(what was noted since the take).
  */
 #ifndef PN_STORE_CHANGES_H
 #define PN_STORE_CHANGES_H
@@ -54,12 +55,22 @@ static inline void pn_changes_remove(pn_changes *c, pn_bytes key)
 }
 /* The value of a key that is in the map changed where it is. */
 static inline void pn_changes_touch(pn_changes *c, pn_bytes key, pn_blob *owner) { pn_changes_put(c, key, owner, false); }
+/* Whether the key was not in the map as this tracking began, and is now. */
+static inline bool pn_changes_has_new(const pn_changes *c, pn_bytes key)
+{
+    const pn_change_note *note = pn_omap_get(&c->keys, key);
+    return note != NULL && note->is_new;
+}
 /* The map was emptied, or filled in a way that was not told. */
 void pn_changes_whole(pn_changes *c);
 
 /* Begins tracking anew from the map as it is now, for a commit: what was noted goes to
  * *taken (initialised by this), to be cleared when the commit is durable. */
 void pn_changes_take(pn_changes *c, pn_changes *taken);
+/* The same once more for the same commit: what was noted since the take goes to *later
+ * (initialised by this, to be cleared), and is laid over what was taken. When a note is
+ * lost on the way, later->all is set, or taken->all. */
+void pn_changes_retake(pn_changes *c, pn_changes *taken, pn_changes *later);
 /* The commit failed: what was taken is laid under what was noted since. `taken` is cleared.
  * A map that was not tracked before the take, or is not any more, is not tracked. */
 void pn_changes_give_back(pn_changes *c, pn_changes *taken);

@@ -31,6 +31,7 @@ static pn_status coll_new(const pn_alloc *alloc, pn_coll **out)
     pn_changes_init(&coll->taken, alloc);
     pn_omap_init(&coll->lives, alloc, sizeof(pn_live_note *));
     pn_omap_init(&coll->structs, alloc, sizeof(void *));
+    coll->gathering = false;
     *out = coll;
     return PN_OK;
 }

@@ -28,6 +28,7 @@ typedef struct pn_coll {
     pn_changes taken;   /* what the commit that is under way writes */
     pn_omap lives;      /* key -> pn_live_note *: cells that may change unseen */
     pn_omap structs;    /* key -> pointer: index structs of the commit under way (kv_pack.c, kv_unpack.c) */
+    bool gathering;     /* that commit is being gathered: what becomes live meanwhile counts as changed */
 } pn_coll;
 
 typedef struct pn_kv {

@@ -5,15 +5,7 @@
 #include "store/refdoc.h"
 #include "store/struct_pack.h"
 
-/* A commit of one store: while entries are gathered. */
-typedef struct gathering {
-    pn_kv *kv;
-    pn_batch *batch;
-    bool reset; /* of the store: nothing older counts */
-    pn_coll *coll;
-    bool whole; /* of this collection, likewise */
-    pn_buf text;
-} gathering;
+typedef pn_kv_gathering gathering;
 
 /* ---- values that may change unseen ---- */
 
@@ -22,19 +14,11 @@ static bool is_live(const pn_cell *cell)
     return cell->kind == PN_CELL_LIVE || (cell->kind == PN_CELL_REFDOC && cell->refdoc->metadata.kind == PN_CELL_LIVE);
 }
 
-/* Forgets the notes of cells that are not live any more; what they hold now is a change. */
-static void review_lives(pn_coll *coll)
+/* The key's cell is not live (any more): its note would go out of date. */
+static void forget_note(pn_coll *coll, pn_bytes key)
 {
-    size_t pos = 0;
-    pn_bytes key;
-    void *value;
-    while (pn_omap_next(&coll->lives, &pos, &key, &value)) {
-        pn_cell *cell = pn_coll_get(coll, key);
-        if (cell != NULL && is_live(cell)) continue;
-        if (cell != NULL) pn_coll_touch(coll, cell);
-        pn_live_note_unref(*(pn_live_note **)value);
-        (void)pn_omap_remove(&coll->lives, key, NULL);
-    }
+    pn_live_note *note;
+    if (pn_omap_remove(&coll->lives, key, &note)) pn_live_note_unref(note);
 }
 
 /* The note of a live cell, made when missing. */
@@ -98,9 +82,10 @@ static pn_status note_text(pn_coll *c, const pn_cell *cell, pn_bytes key)
 void pn_coll_goes_live_slow(pn_coll *c, const pn_cell *cell)
 {
     pn_bytes key = pn_omap_key_of(cell);
-    if (is_live(cell) || pn_omap_get(&c->lives, key) != NULL) return; /* it is watched */
+    if (is_live(cell)) return;
+    if (!c->gathering && pn_omap_get(&c->lives, key) != NULL) return; /* it is watched */
     bool changed = c->changes.all || pn_omap_get(&c->changes.keys, key) != NULL;
-    if (changed || note_text(c, cell, key) != PN_OK) pn_coll_touch(c, cell);
+    if (c->gathering || changed || note_text(c, cell, key) != PN_OK) pn_coll_touch(c, cell);
 }
 
 static void settle_lives(pn_coll *coll, bool durable)
@@ -141,25 +126,25 @@ static pn_status put_live(gathering *g, target t, const pn_cell *cell)
 static pn_status put_live_refdoc(gathering *g, target t, const pn_refdoc *r)
 {
     pn_live_note *note;
+    pn_buf *ids = pn_batch_scratch(g->batch);
     PN_TRY(live_note(g->coll, t.key, t.owner, &note));
-    PN_TRY(pn_refdoc_write_ids(r, &g->text));
-    return pn_batch_live_within(g->batch, t.op, t.key, t.owner, pn_buf_view(&g->text), r->metadata.live, PN_BYTES("}"),
-                                note);
+    PN_TRY(pn_refdoc_write_ids(r, ids));
+    return pn_batch_live_within(g->batch, t.op, t.key, t.owner, pn_buf_view(ids), r->metadata.live, PN_BYTES("}"), note);
 }
 
 static pn_status put_refdoc(gathering *g, target t, const pn_refdoc *r)
 {
-    g->text.len = 0;
     if (r->metadata.kind == PN_CELL_LIVE) return put_live_refdoc(g, t, r);
-    PN_TRY(pn_refdoc_write_json(r, &g->kv->host, &g->text));
-    return pn_batch_span(g->batch, t.op, t.key, t.owner, PN_FORM_JSON, pn_buf_view(&g->text), NULL);
+    pn_buf *text = pn_batch_scratch(g->batch);
+    PN_TRY(pn_refdoc_write_json(r, &g->kv->host, text));
+    return pn_batch_span(g->batch, t.op, t.key, t.owner, PN_FORM_JSON, pn_buf_view(text), NULL);
 }
 
 /* The text's memory goes to the batch: a whole struct can be large. */
-static pn_status hand_over(gathering *g, target t, pn_value_form form)
+static pn_status hand_over(gathering *g, target t, pn_value_form form, pn_buf *text)
 {
     pn_blob *blob;
-    PN_TRY(pn_blob_take(&g->text, &blob));
+    PN_TRY(pn_blob_take(text, &blob));
     pn_status s = pn_batch_span(g->batch, t.op, t.key, t.owner, form, pn_blob_view(blob), blob);
     pn_blob_unref(blob);
     return s;
@@ -170,10 +155,10 @@ static pn_status put_struct(gathering *g, target t, pn_struct *s)
     pn_value_form form;
     bool same, added;
     void *unused;
-    g->text.len = 0;
+    pn_buf *text = pn_batch_scratch(g->batch);
     PN_TRY(pn_omap_put(&g->coll->structs, t.key, t.owner, &unused, &added));
-    PN_TRY(pn_struct_gather(s, g->whole || t.op == PN_ENTRY_FRESH, &g->text, &form, &same));
-    return same ? PN_OK : hand_over(g, t, form);
+    PN_TRY(pn_struct_gather(s, g->whole || t.op == PN_ENTRY_FRESH, text, &form, &same));
+    return same ? pn_batch_nothing(g->batch, t.key, t.owner) : hand_over(g, t, form, text);
 }
 
 static pn_status put_cell(gathering *g, target t, const pn_cell *cell)
@@ -193,50 +178,35 @@ static pn_status put_cell(gathering *g, target t, const pn_cell *cell)
 
 /* ---- a collection ---- */
 
+/* What a note says of a key. When there is another note by now, the cell may be gone. */
 static pn_status put_noted(gathering *g, pn_bytes key, pn_blob *owner, const pn_change_note *note)
 {
-    const pn_cell *cell = pn_coll_get(g->coll, key);
     if (note->change == PN_CHANGE_REMOVED) return pn_batch_remove(g->batch, key, owner);
-    PN_FAIL_IF(cell == NULL, PN_ERR_INVALID);
+    const pn_cell *cell = pn_coll_get(g->coll, key);
     target t = {note->change == PN_CHANGE_FRESH ? PN_ENTRY_FRESH : PN_ENTRY_PUT, key, owner};
-    return put_cell(g, t, cell);
+    return cell != NULL ? put_cell(g, t, cell) : PN_OK;
 }
 
-/* Cells that are live and that nobody told of. */
-static pn_status put_unseen(gathering *g)
+/* Put since the gather began: the end sees to it, if it is there then. */
+static bool is_new(const gathering *g, pn_bytes key) { return pn_changes_has_new(&g->coll->changes, key); }
+
+static pn_status put_old(gathering *g, pn_bytes key, pn_blob *owner, const pn_cell *cell)
+{
+    return is_new(g, key) ? PN_OK : put_cell(g, (target){PN_ENTRY_PUT, key, owner}, cell);
+}
+
+/* A cell that was live, and that nobody told of. What is not live any more is a change. */
+static pn_status put_unseen(gathering *g, pn_bytes key, pn_blob *owner)
 {
     pn_coll *coll = g->coll;
-    size_t pos = 0;
-    pn_bytes key;
-    pn_blob *owner;
-    void *note;
-    while (pn_omap_next_owned(&coll->lives, &pos, &key, &owner, &note)) {
-        if (pn_omap_get(&coll->taken.keys, key) != NULL) continue;
-        PN_TRY(put_cell(g, (target){PN_ENTRY_PUT, key, owner}, pn_coll_get(coll, key)));
+    const pn_cell *cell = pn_coll_get(coll, key);
+    if (cell == NULL || !is_live(cell)) {
+        if (cell != NULL) pn_coll_touch(coll, cell);
+        forget_note(coll, key);
+        return PN_OK;
     }
-    return PN_OK;
-}
-
-static pn_status put_changes(gathering *g)
-{
-    size_t pos = 0;
-    pn_bytes key;
-    pn_blob *owner;
-    void *note;
-    PN_TRY(put_unseen(g)); /* first: what follows makes notes */
-    while (pn_omap_next_owned(&g->coll->taken.keys, &pos, &key, &owner, &note)) PN_TRY(put_noted(g, key, owner, note));
-    return PN_OK;
-}
-
-static pn_status put_all(gathering *g)
-{
-    size_t pos = 0;
-    pn_bytes key;
-    pn_blob *owner;
-    void *cell;
-    while (pn_omap_next_owned(&g->coll->cells, &pos, &key, &owner, &cell))
-        PN_TRY(put_cell(g, (target){PN_ENTRY_PUT, key, owner}, cell));
-    return PN_OK;
+    if (g->whole || is_taken(coll, key) || is_new(g, key)) return PN_OK; /* it comes with the others */
+    return put_cell(g, (target){PN_ENTRY_PUT, key, owner}, cell);
 }
 
 /* How the collection builds on what older segments have of it. */
@@ -247,12 +217,49 @@ static pn_table_reset reset_of(const gathering *g, pn_bytes name)
     return g->whole ? PN_TABLE_EMPTIED : PN_TABLE_KEEPS;
 }
 
-static pn_status put_collection(gathering *g, pn_bytes name, pn_coll *coll)
+static pn_status begin_collection(gathering *g, pn_bytes name, pn_coll *coll)
 {
     g->coll = coll;
     g->whole = g->reset || !coll->taken.on || coll->taken.all;
-    PN_TRY(pn_batch_table(g->batch, name, PN_TABLE_VALUES, reset_of(g, name)));
-    return g->whole ? put_all(g) : put_changes(g);
+    g->lives = true;
+    pn_omap_walk_begin(&g->entries, &coll->lives);
+    return pn_batch_table(g->batch, name, PN_TABLE_VALUES, reset_of(g, name));
+}
+
+/* ---- what changed while that was gathered ---- */
+
+static pn_status put_later(gathering *g, pn_bytes key, pn_blob *owner, const pn_change_note *later)
+{
+    const pn_cell *cell = pn_coll_get(g->coll, key);
+    const pn_change_note *note = g->whole ? later : pn_omap_get(&g->coll->taken.keys, key);
+    if (cell == NULL || !is_live(cell)) forget_note(g->coll, key);
+    pn_batch_instead(g->batch, later->change == PN_CHANGE_REPLACED);
+    if (note == NULL || (g->whole && cell == NULL)) return pn_batch_nothing(g->batch, key, owner);
+    return put_noted(g, key, owner, note);
+}
+
+static pn_status put_all_later(gathering *g, pn_bytes name, const pn_changes *later)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    pn_blob *owner;
+    void *note;
+    if (pn_omap_len(&later->keys) == 0) return PN_OK;
+    PN_TRY(pn_batch_again(g->batch, g->name, name));
+    while (pn_omap_next_owned(&later->keys, &pos, &key, &owner, &note)) PN_TRY(put_later(g, key, owner, note));
+    return PN_OK;
+}
+
+static pn_status catch_up_collection(gathering *g, pn_bytes name, pn_coll *coll)
+{
+    pn_changes later;
+    g->coll = coll;
+    g->whole = g->reset || !coll->taken.on || coll->taken.all;
+    pn_changes_retake(&coll->changes, &coll->taken, &later);
+    g->lost = later.all || (!g->whole && coll->taken.all);
+    pn_status s = g->lost ? PN_OK : put_all_later(g, name, &later);
+    pn_changes_clear(&later);
+    return s;
 }
 
 /* ---- the store ---- */
@@ -278,33 +285,108 @@ static pn_status put_dropped(gathering *g)
     return PN_OK;
 }
 
-static pn_status put_collections(gathering *g)
+static void take_coll(pn_coll *coll)
+{
+    pn_changes_take(&coll->changes, &coll->taken);
+    coll->gathering = true;
+}
+
+static void end_coll(pn_coll *coll) { coll->gathering = false; }
+
+pn_status pn_kv_gather_begin(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b, pn_kv_gathering *g)
+{
+    *g = (gathering){.kv = kv, .batch = b, .name = name, .asked = whole};
+    g->reset = whole || !kv->names.on || kv->names.all;
+    PN_FAIL_IF(kv->taking, PN_ERR_INVALID);
+    kv->taking = true;
+    for_each(kv, take_coll);
+    pn_changes_take(&kv->names, &kv->taken);
+    pn_omap_walk_begin(&g->colls, &kv->colls);
+    return PN_OK;
+}
+
+static pn_status begin_store(gathering *g)
+{
+    g->begun = true;
+    PN_TRY(pn_batch_store(g->batch, g->name, PN_STORE_COLLECTIONS, g->reset));
+    return g->reset ? PN_OK : put_dropped(g);
+}
+
+/* Collections are those that there were, and the place among entries is known. */
+static bool holds(const gathering *g)
+{
+    const pn_changes *names = &g->kv->names;
+    if (g->lost || !g->kv->taking || !names->on || names->all || pn_omap_len(&names->keys) != 0) return false;
+    return pn_omap_walk_holds(&g->colls) && (g->coll == NULL || pn_omap_walk_holds(&g->entries));
+}
+
+/* The next map that has entries to gather. */
+static pn_status next_map(gathering *g, bool *more)
+{
+    pn_bytes name;
+    pn_blob *owner;
+    void *slot;
+    if (g->coll != NULL && g->lives) {
+        g->lives = false;
+        pn_omap_walk_begin(&g->entries, g->whole ? &g->coll->cells : &g->coll->taken.keys);
+        return PN_OK;
+    }
+    g->coll = NULL;
+    *more = pn_omap_walk_next(&g->colls, &name, &owner, &slot);
+    return *more ? begin_collection(g, name, *(pn_coll **)slot) : PN_OK;
+}
+
+static pn_status put_next(gathering *g, bool *more)
+{
+    pn_bytes key;
+    pn_blob *owner;
+    void *value;
+    *more = true;
+    if (g->coll == NULL || !pn_omap_walk_next(&g->entries, &key, &owner, &value)) return next_map(g, more);
+    if (g->lives) return put_unseen(g, key, owner);
+    return g->whole ? put_old(g, key, owner, value) : put_noted(g, key, owner, value);
+}
+
+pn_status pn_kv_gather_part(pn_kv_gathering *g, size_t work, bool *more)
+{
+    size_t from = pn_batch_work(g->batch);
+    *more = holds(g);
+    g->lost = !*more;
+    if (*more && !g->begun) PN_TRY(begin_store(g));
+    for (size_t steps = 0; *more && pn_batch_work(g->batch) - from + steps < work; steps++) PN_TRY(put_next(g, more));
+    if (!g->lost && g->coll != NULL) g->entries.moves = g->entries.map->moves; /* what moved, the walk itself did */
+    return PN_OK;
+}
+
+/* What was gathered does not count: all once more, now, with nothing in between. */
+static pn_status gather_anew(gathering *g)
+{
+    pn_kv_give_back(g->kv);
+    pn_batch_drop(g->batch, g->name);
+    return pn_kv_gather(g->kv, g->name, g->asked, g->batch);
+}
+
+pn_status pn_kv_gather_end(pn_kv_gathering *g)
 {
     size_t pos = 0;
     pn_bytes name;
     void *slot;
-    if (!g->reset) PN_TRY(put_dropped(g));
-    while (pn_omap_next(&g->kv->colls, &pos, &name, &slot)) PN_TRY(put_collection(g, name, *(pn_coll **)slot));
+    g->coll = NULL;
+    g->lost = !holds(g);
+    while (!g->lost && pn_omap_next(&g->kv->colls, &pos, &name, &slot))
+        PN_TRY(catch_up_collection(g, name, *(pn_coll **)slot));
+    if (g->lost) return gather_anew(g);
+    for_each(g->kv, end_coll);
     return PN_OK;
-}
-
-static void take_coll(pn_coll *coll)
-{
-    review_lives(coll);
-    pn_changes_take(&coll->changes, &coll->taken);
 }
 
 pn_status pn_kv_gather(pn_kv *kv, pn_bytes name, bool whole, pn_batch *b)
 {
-    gathering g = {.kv = kv, .batch = b, .reset = whole || !kv->names.on || kv->names.all};
-    PN_FAIL_IF(kv->taking, PN_ERR_INVALID);
-    PN_TRY(pn_batch_store(b, name, PN_STORE_COLLECTIONS, g.reset));
-    kv->taking = true;
-    pn_buf_init(&g.text, kv->alloc);
-    for_each(kv, take_coll);
-    pn_changes_take(&kv->names, &kv->taken);
-    pn_status s = put_collections(&g);
-    pn_buf_clear(&g.text);
+    gathering g;
+    bool more;
+    PN_TRY(pn_kv_gather_begin(kv, name, whole, b, &g));
+    pn_status s = pn_kv_gather_part(&g, SIZE_MAX, &more);
+    if (s == PN_OK) s = pn_kv_gather_end(&g);
     if (s != PN_OK) pn_kv_give_back(kv);
     return s;
 }
@@ -332,6 +414,7 @@ static void coll_give_back(pn_coll *coll)
 {
     settle_lives(coll, false);
     settle_structs(coll, false);
+    coll->gathering = false;
     pn_changes_give_back(&coll->changes, &coll->taken);
 }
 
@@ -344,6 +427,7 @@ void pn_kv_gathered(pn_kv *kv)
 
 void pn_kv_give_back(pn_kv *kv)
 {
+    if (!kv->taking) return;
     for_each(kv, coll_give_back);
     pn_changes_give_back(&kv->names, &kv->taken);
     kv->taking = false;

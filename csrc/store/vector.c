@@ -72,7 +72,7 @@ void pn_vec_untrack(pn_vec *v)
         pn_changes_clear(&v->taken[i]);
     }
     clear_live(v);
-    v->taking = false;
+    v->taking = v->gathering = false;
 }
 
 void pn_vec_clear(pn_vec *v)
@@ -635,6 +635,7 @@ void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host)
 {
     assert(cell->blob != NULL && cell->crc == 0);
     note_live(v, pn_omap_key_of(cell), cell);
+    if (v->gathering) pn_changes_touch(&v->noted[PN_VEC_METAS], pn_omap_key_of(cell), pn_omap_owner_of(cell));
     pn_blob_unref(cell->blob);
     *cell = (pn_vec_cell){.host = host};
     v->changes++;
@@ -776,7 +777,7 @@ static bool group_consistent(const pn_vec *v, uint32_t g, size_t *seen)
 static bool live_consistent(const pn_vec *v)
 {
     const pn_changes *c = &v->noted[PN_VEC_METAS];
-    if (!c->on || c->all) return true;
+    if (!c->on || c->all || v->gathering) return true;
     size_t pos = 0, n = 0;
     pn_bytes id;
     void *value;

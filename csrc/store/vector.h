@@ -100,6 +100,7 @@ typedef struct pn_vec {
     pn_changes noted[PN_VEC_MAPS]; /* since the last commit */
     pn_changes taken[PN_VEC_MAPS]; /* into a commit that is under way */
     bool taking;                   /* one is */
+    bool gathering;                /* and being gathered: metadata that becomes live counts as changed */
     pn_omap live;                  /* id -> pn_live_note *; kept while metas are tracked */
     pn_buf unchecked_rows;         /* pn_vec_unchecked */
     bool unchecked_metas;          /* some cells may be */

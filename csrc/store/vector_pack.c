@@ -66,75 +66,149 @@ static pn_status gather_entry(pn_vec *v, int map, const going *g, const void *va
     return map == PN_VEC_REFS ? gather_ref(v, g, value) : gather_meta(v, g, value);
 }
 
-static pn_status gather_all(pn_vec *v, int map, pn_batch *b)
+/* What a note says of an id. When there is another note by now, the value may be gone. */
+static pn_status gather_noted(pn_vec *v, int map, going *g, const pn_change_note *note)
 {
-    size_t pos = 0;
-    going g = {.b = b, .op = PN_ENTRY_PUT};
-    void *value;
-    while (pn_omap_next_owned(map_of(v, map), &pos, &g.id, &g.owner, &value)) PN_TRY(gather_entry(v, map, &g, value));
-    return PN_OK;
-}
-
-static pn_status gather_noted(pn_vec *v, int map, pn_batch *b)
-{
-    size_t pos = 0;
-    going g = {.b = b};
-    void *note;
-    while (pn_omap_next_owned(&v->taken[map].keys, &pos, &g.id, &g.owner, &note)) {
-        uint8_t change = ((const pn_change_note *)note)->change;
-        const void *value = pn_omap_get(map_of(v, map), g.id);
-        assert((value == NULL) == (change == PN_CHANGE_REMOVED));
-        g.op = change == PN_CHANGE_FRESH ? PN_ENTRY_FRESH : PN_ENTRY_PUT;
-        if (value == NULL) PN_TRY(pn_batch_remove(b, g.id, g.owner));
-        else PN_TRY(gather_entry(v, map, &g, value));
-    }
-    return PN_OK;
+    const void *value = pn_omap_get(map_of(v, map), g->id);
+    if (note->change == PN_CHANGE_REMOVED) return pn_batch_remove(g->b, g->id, g->owner);
+    g->op = note->change == PN_CHANGE_FRESH ? PN_ENTRY_FRESH : PN_ENTRY_PUT;
+    return value != NULL ? gather_entry(v, map, g, value) : PN_OK;
 }
 
 /* Live metadata that nobody said had changed may have. */
-static pn_status gather_unnoted_live(pn_vec *v, pn_batch *b)
+static pn_status gather_unnoted_live(pn_vec *v, const going *g, pn_live_note *note)
 {
-    size_t pos = 0;
-    going g = {.b = b, .op = PN_ENTRY_PUT};
-    void *note;
-    while (pn_omap_next_owned(&v->live, &pos, &g.id, &g.owner, &note)) {
-        const pn_vec_cell *cell = pn_omap_get(&v->metas, g.id);
-        if (cell == NULL || cell->blob != NULL || pn_omap_get(&v->taken[PN_VEC_METAS].keys, g.id) != NULL) continue;
-        PN_TRY(pn_batch_live(b, g.op, g.id, g.owner, cell->host, *(pn_live_note **)note));
-    }
-    return PN_OK;
-}
-
-static pn_status gather_table(pn_vec *v, int map, bool whole, pn_batch *b)
-{
-    bool all = whole || v->taken[map].all;
-    pn_table_reset reset = all && !whole ? PN_TABLE_EMPTIED : PN_TABLE_KEEPS;
-    PN_TRY(pn_batch_table(b, tables[map].name, tables[map].type, reset));
-    if (all) return gather_all(v, map, b);
-    PN_TRY(gather_noted(v, map, b));
-    return map == PN_VEC_METAS ? gather_unnoted_live(v, b) : PN_OK;
-}
-
-static pn_status gather_tables(pn_vec *v, pn_bytes name, bool whole, pn_batch *b)
-{
-    PN_TRY(pn_batch_store(b, name, PN_STORE_VECTORS, whole));
-    for (int map = 0; map < PN_VEC_MAPS; map++) PN_TRY(gather_table(v, map, whole, b));
-    return PN_OK;
+    const pn_vec_cell *cell = pn_omap_get(&v->metas, g->id);
+    if (cell == NULL || cell->blob != NULL || pn_omap_get(&v->taken[PN_VEC_METAS].keys, g->id) != NULL) return PN_OK;
+    return pn_batch_live(g->b, g->op, g->id, g->owner, cell->host, note);
 }
 
 static bool is_whole(const pn_vec *v, bool whole) { return whole || !v->noted[PN_VEC_ROWS].on; }
 
 bool pn_vec_gathers_rows(const pn_vec *v, bool whole) { return is_whole(v, whole) || v->noted[PN_VEC_ROWS].all; }
 
-pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b)
+static pn_status begin_map(pn_vec_gathering *g)
+{
+    pn_vec *v = g->v;
+    g->all = g->whole || v->taken[g->map].all;
+    pn_table_reset reset = g->all && !g->whole ? PN_TABLE_EMPTIED : PN_TABLE_KEEPS;
+    pn_omap_walk_begin(&g->entries, g->all ? map_of(v, g->map) : &v->taken[g->map].keys);
+    return pn_batch_table(g->batch, tables[g->map].name, tables[g->map].type, reset);
+}
+
+pn_status pn_vec_gather_begin(pn_vec *v, pn_bytes name, bool whole, pn_batch *b, pn_vec_gathering *g)
 {
     const char *file;
-    whole = is_whole(v, whole);
+    *g = (pn_vec_gathering){.v = v, .batch = b, .name = name, .asked = whole, .whole = is_whole(v, whole)};
     PN_FAIL_IF(v->taking, PN_ERR_INVALID);
     if (pn_vec_gathers_rows(v, whole)) PN_TRY(pn_vec_settle_rows(v, &file, NULL));
-    v->taking = true;
+    v->taking = v->gathering = true;
     for (int map = 0; map < PN_VEC_MAPS; map++) pn_changes_take(&v->noted[map], &v->taken[map]);
-    pn_status s = gather_tables(v, name, whole, b);
+    return PN_OK;
+}
+
+static pn_status begin_store(pn_vec_gathering *g)
+{
+    g->begun = true;
+    PN_TRY(pn_batch_store(g->batch, g->name, PN_STORE_VECTORS, g->whole));
+    return begin_map(g);
+}
+
+/* The next map that has entries to gather: after what is noted of metadata, what is live. */
+static pn_status next_map(pn_vec_gathering *g, bool *more)
+{
+    if (g->map == PN_VEC_METAS && !g->all && !g->lives) {
+        g->lives = true;
+        pn_omap_walk_begin(&g->entries, &g->v->live);
+        return PN_OK;
+    }
+    *more = ++g->map < PN_VEC_MAPS;
+    return *more ? begin_map(g) : PN_OK;
+}
+
+static pn_status gather_next(pn_vec_gathering *g, bool *more)
+{
+    going e = {.b = g->batch, .op = PN_ENTRY_PUT};
+    void *value;
+    *more = true;
+    if (!pn_omap_walk_next(&g->entries, &e.id, &e.owner, &value)) return next_map(g, more);
+    if (!g->all && !g->lives) return gather_noted(g->v, g->map, &e, value);
+    if (pn_changes_has_new(&g->v->noted[g->map], e.id)) return PN_OK; /* the end sees to it, if it is there then */
+    return g->lives ? gather_unnoted_live(g->v, &e, *(pn_live_note **)value) : gather_entry(g->v, g->map, &e, value);
+}
+
+static bool holds(const pn_vec_gathering *g)
+{
+    bool walks = g->begun && g->map < PN_VEC_MAPS;
+    return !g->lost && g->v->gathering && (!walks || pn_omap_walk_holds(&g->entries));
+}
+
+pn_status pn_vec_gather_part(pn_vec_gathering *g, size_t work, bool *more)
+{
+    size_t from = pn_batch_work(g->batch);
+    *more = holds(g);
+    g->lost = !*more;
+    if (*more && !g->begun) PN_TRY(begin_store(g));
+    for (size_t steps = 0; *more && pn_batch_work(g->batch) - from + steps < work; steps++)
+        PN_TRY(gather_next(g, more));
+    return PN_OK;
+}
+
+static pn_status gather_later(pn_vec_gathering *g, going *e, const pn_change_note *later)
+{
+    const pn_change_note *note = g->all ? later : pn_omap_get(&g->v->taken[g->map].keys, e->id);
+    bool nothing = note == NULL || (g->all && later->change == PN_CHANGE_REMOVED);
+    pn_batch_instead(g->batch, later->change == PN_CHANGE_REPLACED);
+    return nothing ? pn_batch_nothing(g->batch, e->id, e->owner) : gather_noted(g->v, g->map, e, note);
+}
+
+static pn_status gather_all_later(pn_vec_gathering *g, const pn_changes *later)
+{
+    size_t pos = 0;
+    going e = {.b = g->batch};
+    void *note;
+    if (pn_omap_len(&later->keys) == 0) return PN_OK;
+    PN_TRY(pn_batch_again(g->batch, g->name, tables[g->map].name));
+    while (pn_omap_next_owned(&later->keys, &pos, &e.id, &e.owner, &note)) PN_TRY(gather_later(g, &e, note));
+    return PN_OK;
+}
+
+static pn_status catch_up(pn_vec_gathering *g)
+{
+    pn_changes later;
+    pn_changes *taken = &g->v->taken[g->map];
+    g->all = g->whole || taken->all;
+    pn_changes_retake(&g->v->noted[g->map], taken, &later);
+    g->lost = later.all || (!g->all && taken->all);
+    pn_status s = g->lost ? PN_OK : gather_all_later(g, &later);
+    pn_changes_clear(&later);
+    return s;
+}
+
+/* What was gathered does not count: all once more, now, with nothing in between. */
+static pn_status gather_anew(pn_vec_gathering *g)
+{
+    pn_vec_give_back(g->v);
+    pn_batch_drop(g->batch, g->name);
+    return pn_vec_gather(g->v, g->name, g->asked, g->batch);
+}
+
+pn_status pn_vec_gather_end(pn_vec_gathering *g)
+{
+    g->lost = !holds(g);
+    for (g->map = 0; g->map < PN_VEC_MAPS && !g->lost; g->map++) PN_TRY(catch_up(g));
+    if (g->lost) return gather_anew(g);
+    g->v->gathering = false;
+    return PN_OK;
+}
+
+pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b)
+{
+    pn_vec_gathering g;
+    bool more;
+    PN_TRY(pn_vec_gather_begin(v, name, whole, b, &g));
+    pn_status s = pn_vec_gather_part(&g, SIZE_MAX, &more);
+    if (s == PN_OK) s = pn_vec_gather_end(&g);
     if (s != PN_OK) pn_vec_give_back(v);
     return s;
 }
@@ -145,7 +219,7 @@ static void end_gather(pn_vec *v, bool durable)
     pn_bytes id;
     void *note;
     while (pn_omap_next(&v->live, &pos, &id, &note)) pn_live_note_settle(*(pn_live_note **)note, durable);
-    v->taking = false;
+    v->taking = v->gathering = false;
 }
 
 void pn_vec_gathered(pn_vec *v)
@@ -156,6 +230,7 @@ void pn_vec_gathered(pn_vec *v)
 
 void pn_vec_give_back(pn_vec *v)
 {
+    if (!v->taking) return;
     for (int map = 0; map < PN_VEC_MAPS; map++) pn_changes_give_back(&v->noted[map], &v->taken[map]);
     end_gather(v, false);
 }

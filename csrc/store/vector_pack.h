@@ -10,6 +10,21 @@
 #include "store/batch.h"
 #include "store/vector.h"
 
+/* Between begin and end. */
+typedef struct pn_vec_gathering {
+    pn_vec *v;
+    pn_batch *batch;
+    pn_bytes name; /* borrowed */
+    bool asked;    /* to be whole */
+    bool begun;    /* the batch has the store */
+    bool whole;    /* it is: nothing older counts */
+    bool lost;     /* what was gathered so far does not count */
+    int map;
+    bool all;      /* of that map: nothing older counts */
+    bool lives;    /* of the metadata: what is live and not noted */
+    pn_omap_walk entries;
+} pn_vec_gathering;
+
 /* Adds the store `name` to the batch: with `whole` (or when the table is not tracked) all of
  * it with reset, else the changes since the last take, which are taken. The caller holds
  * what guards the table, has pinned it (pn_vec_pin) and unpins it through pn_batch_defer.
@@ -17,10 +32,14 @@
  * written they are settled; whoever wants to know which file is damaged, or holds a lock
  * that is not to be held for long, does it before. INVALID: another gather has not ended.
  * After PN_OK exactly one of the next two ends it, under the same guard and the host's
- * lock; after a failure nothing is taken. O(what is written), O(1) each of 20 to 40 ns. */
+ * lock; after a failure nothing is taken. O(what is written). */
 pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b);
 void pn_vec_gathered(pn_vec *v);  /* the commit is durable: tracked from that gather on */
 void pn_vec_give_back(pn_vec *v); /* it is not: what was taken counts as changed still */
+/* The same in parts, as in kv_pack.h; pinned all the while. */
+pn_status pn_vec_gather_begin(pn_vec *v, pn_bytes name, bool whole, pn_batch *b, pn_vec_gathering *g);
+pn_status pn_vec_gather_part(pn_vec_gathering *g, size_t work, bool *more);
+pn_status pn_vec_gather_end(pn_vec_gathering *g);
 /* Whether a gather would write all rows. */
 bool pn_vec_gathers_rows(const pn_vec *v, bool whole);
 

@@ -8,6 +8,7 @@ persist themselves, before anything else is written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 import os
@@ -232,6 +233,9 @@ def persist_foreign(foreign: List[Target], fs: Optional[fsspec.AbstractFileSyste
 # ----- Pack -----
 
 
+PATIENT_ATTEMPTS = 8  # a store that is given another table ever again is taken as it was
+
+
 class PackResult(NamedTuple):
     """What a persist into a pack did."""
 
@@ -324,34 +328,50 @@ class _Gathering:
         self.tables: Dict[str, Any] = {}  # name -> native table, each once: what changed in it is told once
         self.stores: Dict[str, Any] = {}  # name -> (label, object), for messages
 
-    def add(self, label: str, store: Any, name: str) -> bool:
-        """Takes a store on; False when it has to persist itself."""
-        self.stores[name] = (label, store)
-        table = _native_table(store) if name not in self.as_text else None
-        if table is not None and not any(table is t for t in self.tables.values()):
-            self.tables[name] = table
-            return True
-        return self._add_payload(label, store, name)
+    def gather(self, targets: List[Target]) -> List[Target]:
+        """All stores: the native tables at one moment, the others right before it.
 
-    def gather(self) -> None:
-        """The native tables, all at one moment.
+        Returns:
+            Those that have to persist themselves.
 
         Raises:
-            CorruptPackError: what one of them was read from is damaged.
+            CorruptPackError: what a table was read from is damaged.
+            UnserializableError: a value that JSON cannot hold.
         """
+        others = [target for target in targets if not self._take_table(*target)]
+        foreign: List[Target] = []
+
+        def encode_others() -> None:
+            foreign.extend(target for target in others if not self._add_payload(*target))
+
         found = {name: self._base(table, name) for name, table in self.tables.items()}
         became_plain = self.batch.gather(
             [
                 (name, table._table if isinstance(table, NativeVectorData) else table, base is None or not base.tracked)
                 for (name, table), base in zip(self.tables.items(), found.values())
-            ]
+            ],
+            encode_others,
         )
         for name, table in self.tables.items():
             if name not in became_plain:
                 self._note(table, name, found[name], b"")
         for name in became_plain:
-            label, store = self.stores[name]
-            self._add_payload(label, store, name)
+            self._add_payload(*self.stores[name], name)
+        return foreign
+
+    def _take_table(self, label: str, store: Any, path: str) -> bool:
+        """Whether a store is a native table, which is gathered with the others."""
+        name = os.path.basename(path)
+        self.stores[name] = (label, store)
+        table = _native_table(store) if name not in self.as_text else None
+        if table is None or any(table is t for t in self.tables.values()):
+            return False
+        self.tables[name] = table
+        return True
+
+    def moved(self) -> bool:
+        """Whether a store let go of its table while that was gathered."""
+        return any(_native_table(self.stores[name][1]) is not table for name, table in self.tables.items())
 
     def _base(self, holder: Any, name: str) -> Optional[_pack.Base]:
         base = _pack.bases.get(holder, self.place, name, self.id)
@@ -363,7 +383,8 @@ class _Gathering:
         old = base or _pack.Base(self.place, name, self.id or b"", 0)
         self.noted.append((holder, old._replace(digest=digest, tracked=not digest)))
 
-    def _add_payload(self, label: str, store: Any, name: str) -> bool:
+    def _add_payload(self, label: str, store: Any, path: str) -> bool:
+        name = os.path.basename(path)
         payload = payload_of(label, store, self.alone)
         if payload is None:
             return False
@@ -485,9 +506,9 @@ def persist_pack(
     _turns.begin(targets[0][0], holders)
     try:
         as_text: Set[str] = set()
-        while True:
+        for attempt in itertools.count():
             gathering = _Gathering(_pack.manifest(persist_dir, fs), _pack.place_of(persist_dir, fs), as_text, alone)
-            result = _persist_gathered(gathering, targets, persist_dir, fs, steps, keep)
+            result = _persist_gathered(gathering, targets, persist_dir, fs, steps, keep, attempt)
             if result is not None:
                 break
     finally:
@@ -504,12 +525,15 @@ def _persist_gathered(
     fs: Optional[fsspec.AbstractFileSystem],
     steps: Steps,
     keep: int,
+    attempt: int,
 ) -> Optional[PackResult]:
-    """None: it has to be begun again, with one more store as text."""
+    """None: it has to be begun again, with one more store as text, or since one was given
+    another table meanwhile."""
     _turns.gatherings.add(gathering)
     try:
-        foreign = [t for t in targets if not gathering.add(t[0], t[1], os.path.basename(t[2]))]
-        gathering.gather()
+        foreign = gathering.gather(targets)
+        if gathering.moved() and attempt < PATIENT_ATTEMPTS:
+            return None
         as_text = gathering.encode()
         if as_text is not None:
             gathering.as_text.add(as_text)
