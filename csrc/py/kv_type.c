@@ -359,14 +359,6 @@ static PyObject *kv_delete(PyObject *op, PyObject *const *args, Py_ssize_t nargs
 
 /* ---- what the views and the stores need ---- */
 
-/* KeyError(key) also for a tuple or None, which PyErr_SetObject takes for its arguments. */
-static void raise_key_error(PyObject *key)
-{
-    PyObject *args = PyTuple_Pack(1, key);
-    if (args != NULL) PyErr_SetObject(PyExc_KeyError, args);
-    Py_XDECREF(args);
-}
-
 static PyObject *kv_plain(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -460,7 +452,7 @@ static PyObject *kv_live(PyObject *op, PyObject *args)
     PyObject *name, *key;
     if (!PyArg_ParseTuple(args, "OO:_live", &name, &key)) return NULL;
     PyObject *live = find_live((kv_object *)op, name, key);
-    if (live == NULL && !PyErr_Occurred()) raise_key_error(key);
+    if (live == NULL && !PyErr_Occurred()) pn_py_raise_key(key);
     return live;
 }
 
@@ -515,7 +507,7 @@ static PyObject *kv_drop(PyObject *op, PyObject *name)
     pn_coll *coll = NULL;
     if (PyUnicode_CheckExact(name) && pn_py_key(name, &scratch, &n)) coll = pn_kv_drop(self->kv, n);
     pn_buf_clear(&scratch);
-    if (coll == NULL && !PyErr_Occurred()) raise_key_error(name);
+    if (coll == NULL && !PyErr_Occurred()) pn_py_raise_key(name);
     pn_coll_free(coll, &pn_alloc_system, &pn_py_host);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }

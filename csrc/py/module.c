@@ -42,7 +42,7 @@ static int module_exec(PyObject *module)
         pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
         pn_py_add_graph_models, pn_py_add_graph_nodes, pn_py_add_graph_triplets,
         pn_py_add_graph_encode, pn_py_add_graph_decode,
-        pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep,
+        pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep, pn_py_add_vector_methods,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i](module) < 0) return -1;
@@ -71,6 +71,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->doc_methods);
     int stop = pn_doc_classes_traverse(state->doc_classes, visit, arg);
     if (!stop) stop = pn_graph_models_traverse(state->graph_models, visit, arg);
+    if (stop == 0) stop = pn_vector_classes_traverse(state->vector_classes, visit, arg);
     return stop ? stop : pn_node_readers_traverse(state->node_readers, visit, arg);
 }
 
@@ -103,6 +104,9 @@ static int module_clear(PyObject *module)
     pn_graph_models *models = state->graph_models;
     state->graph_models = NULL;
     pn_graph_models_free(models);
+    pn_vector_classes *vector_classes = state->vector_classes;
+    state->vector_classes = NULL;
+    pn_vector_classes_free(vector_classes);
     Py_CLEAR(state->doc_methods);
     return 0;
 }

@@ -15,6 +15,7 @@
 typedef struct pn_node_readers pn_node_readers; /* node_decode.h */
 typedef struct pn_doc_classes pn_doc_classes;   /* doc_type.c */
 typedef struct pn_graph_models pn_graph_models; /* graph_models.h */
+typedef struct pn_vector_classes pn_vector_classes; /* vector_methods.c */
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
@@ -40,6 +41,7 @@ typedef struct pn_module_state {
     pn_node_readers *node_readers;
     PyTypeObject *doc_methods;   /* DocMethods */
     pn_doc_classes *doc_classes; /* what it was told of, or NULL */
+    pn_vector_classes *vector_classes; /* what VectorMethods was told of, or NULL */
 } pn_module_state;
 
 extern struct PyModuleDef pn_module_def;
@@ -70,6 +72,9 @@ int pn_py_add_snapshot(PyObject *module); /* snapshot_type.c: Snapshot */
 int pn_py_add_structs(PyObject *module);  /* index_py.c: index struct operations */
 int pn_py_add_pool(PyObject *module);     /* pool_py.c: threads, the kernel */
 int pn_py_add_vector(PyObject *module);   /* vector_type.c: VectorTable */
+int pn_py_add_vector_methods(PyObject *module); /* vector_methods.c: VectorMethods */
+void pn_vector_classes_free(pn_vector_classes *classes);
+int pn_vector_classes_traverse(pn_vector_classes *classes, visitproc visit, void *arg);
 int pn_py_add_graph(PyObject *module);    /* graph_type.c: TripletTable */
 int pn_py_add_graph_models(PyObject *module); /* graph_models.c: the classes of a property graph */
 void pn_graph_models_free(pn_graph_models *models);
@@ -83,6 +88,9 @@ int pn_py_add_pack(PyObject *module);     /* pack_type.c: Pack, reading one */
 int pn_py_add_pack_batch(PyObject *module); /* pack_batch.c: PackBatch, writing one */
 int pn_py_add_pack_upkeep(PyObject *module); /* pack_upkeep_py.c: what works on a directory alone */
 int pn_py_add_registry(PyObject *module); /* registry_py.c */
+
+/* KeyError(key) also for a tuple or None, which PyErr_SetObject takes for its arguments. raise.c. */
+void pn_py_raise_key(PyObject *key);
 
 /* Raises pannier.errors.CorruptPackError for the place err->offset of a pack's file; returns
  * NULL. Without a state the module is looked up. raise.c. */

@@ -54,3 +54,10 @@ PyObject *pn_py_raise_damaged(pn_module_state *state, const char *path, const pn
     Py_XDECREF(errors);
     return NULL;
 }
+
+void pn_py_raise_key(PyObject *key)
+{
+    PyObject *args = PyTuple_Pack(1, key);
+    if (args != NULL) PyErr_SetObject(PyExc_KeyError, args);
+    Py_XDECREF(args);
+}

@@ -67,6 +67,7 @@ void pn_vector_unlock(vector_object *self)
         pn_buf_init(&self->vec.dropped, self->vec.alloc);
     }
     pthread_mutex_unlock(&self->mutex);
+    pn_vector_lent_release(self);
     release_hosts(&dropped);
 }
 
@@ -105,6 +106,7 @@ static PyObject *new_table(PyTypeObject *type)
     pn_vec_init(&self->vec, &pn_alloc_system);
     pn_rowview_init(&self->view, &pn_alloc_system);
     pn_columns_init(&self->columns, &pn_alloc_system);
+    pn_vector_lent_init(self);
     self->forks = atomic_load(&forks);
     if (pthread_mutex_init(&self->mutex, NULL) != 0) {
         PyObject_GC_UnTrack(self);
@@ -132,7 +134,7 @@ static int vector_traverse(PyObject *op, visitproc visit, void *arg)
     pn_bytes id;
     void *cell;
     while (pn_omap_next(&self->vec.metas, &pos, &id, &cell)) Py_VISIT((PyObject *)((pn_vec_cell *)cell)->host);
-    return 0;
+    return pn_vector_lent_traverse(self, visit, arg);
 }
 
 /* Breaks cycles: every live value becomes None. */
@@ -149,6 +151,7 @@ static int vector_tp_clear(PyObject *op)
         cell->host = Py_NewRef(Py_None);
         Py_DECREF(old); /* may come back here; this cell is done by then */
     }
+    pn_vector_lent_clear(self);
     return 0;
 }
 
@@ -162,6 +165,7 @@ static void vector_dealloc(PyObject *op)
     void *cell;
     while (pn_omap_next(&self->vec.metas, &pos, &id, &cell)) Py_XDECREF((PyObject *)((pn_vec_cell *)cell)->host);
     release_hosts(&self->vec.dropped);
+    pn_vector_lent_clear(self);
     renew_after_fork(self);
     pn_columns_clear(&self->columns);
     pn_rowview_clear(&self->view);
@@ -241,27 +245,6 @@ static PyObject *vector_has(PyObject *op, PyObject *const *args, Py_ssize_t narg
     return PyBool_FromLong(found);
 }
 
-static PyObject *float_list(const void *data, bool wide, size_t n)
-{
-    PyObject *list = PyList_New((Py_ssize_t)n);
-    for (size_t i = 0; list != NULL && i < n; i++) {
-        PyObject *f = PyFloat_FromDouble(wide ? ((const double *)data)[i] : ((const float *)data)[i]);
-        if (f != NULL) PyList_SET_ITEM(list, (Py_ssize_t)i, f);
-        else Py_CLEAR(list);
-    }
-    return list;
-}
-
-/* A row may be freed, but not unmapped, once a collection runs: it is paused. */
-static PyObject *row_list(vector_object *self, const pn_vec_row *row)
-{
-    const pn_vec_band *band = pn_vec_band_of(&self->vec, row);
-    int gc = pn_gc_pause();
-    PyObject *list = float_list(row->data, band->wide, band->dim);
-    pn_gc_resume(gc);
-    return list;
-}
-
 static PyObject *cell_value(const vector_object *self, const pn_vec_cell *cell)
 {
     if (cell->blob == NULL) return Py_NewRef((PyObject *)cell->host);
@@ -290,9 +273,10 @@ static PyObject *promoted(vector_object *self, pn_bytes id)
 
 static PyObject *get_value(vector_object *self, const pn_omap *m, pn_bytes id, bool peek)
 {
+    if (m == &self->vec.rows && !peek) return pn_vector_lend(self, id);
     void *value = pn_omap_get(m, id);
     if (value == NULL) return NULL;
-    if (m == &self->vec.rows) return row_list(self, value);
+    if (m == &self->vec.rows) return pn_vector_copy_list(self, value);
     if (m == &self->vec.refs) return pn_py_str(pn_vec_ref_name(&self->vec, value));
     return peek ? cell_value(self, value) : promoted(self, id);
 }
@@ -302,17 +286,23 @@ static bool map_ready(vector_object *self, const pn_omap *m)
     return pn_vector_ready(self, m == &self->vec.rows ? PN_VECTOR_ROWS : m == &self->vec.metas ? PN_VECTOR_METAS : 0);
 }
 
+static PyObject *value_of(vector_object *self, const pn_omap *m, PyObject *id, bool peek)
+{
+    key_text k;
+    if (!map_ready(self, m) || !key_begin(&k, id)) return NULL;
+    PyObject *value = k.ok ? get_value(self, m, k.bytes, peek) : NULL;
+    key_end(&k);
+    if (value == NULL && !PyErr_Occurred()) pn_py_raise_key(id);
+    return value;
+}
+
+PyObject *pn_vector_get_list(vector_object *self, PyObject *id) { return value_of(self, &self->vec.rows, id, false); }
+
 static PyObject *get_or_raise(PyObject *op, PyObject *const *args, Py_ssize_t nargs, bool peek)
 {
     if (!check_args(nargs, 2)) return NULL;
-    vector_object *self = (vector_object *)op;
-    const pn_omap *m = map_of(self, args[0]);
-    key_text k;
-    if (m == NULL || !map_ready(self, m) || !key_begin(&k, args[1])) return NULL;
-    PyObject *value = k.ok ? get_value(self, m, k.bytes, peek) : NULL;
-    key_end(&k);
-    if (value == NULL && !PyErr_Occurred()) PyErr_SetObject(PyExc_KeyError, args[1]);
-    return value;
+    const pn_omap *m = map_of((vector_object *)op, args[0]);
+    return m != NULL ? value_of((vector_object *)op, m, args[1], peek) : NULL;
 }
 
 static PyObject *vector_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
@@ -439,18 +429,24 @@ static PyObject *vector_remove(PyObject *op, PyObject *const *args, Py_ssize_t n
     return s == PN_OK ? PyBool_FromLong(found) : pn_py_raise(s, NULL, NULL);
 }
 
-static PyObject *vector_delete_ref(PyObject *op, PyObject *ref)
+int pn_vector_delete_ref(vector_object *self, PyObject *ref)
 {
-    vector_object *self = (vector_object *)op;
     key_text k;
-    if (!key_begin(&k, ref)) return NULL;
+    if (!key_begin(&k, ref)) return -1;
     size_t deleted;
     pn_vector_lock(self);
     pn_status s = k.ok ? pn_vec_delete_ref(&self->vec, k.bytes, &deleted) : PN_ERR_UNSUPPORTED;
     pn_vector_unlock(self);
     key_end(&k);
-    if (s != PN_OK && s != PN_ERR_UNSUPPORTED) return pn_py_raise(s, NULL, NULL);
-    return PyBool_FromLong(s == PN_OK);
+    if (s == PN_OK || s == PN_ERR_UNSUPPORTED) return s == PN_OK;
+    pn_py_raise(s, NULL, NULL);
+    return -1;
+}
+
+static PyObject *vector_delete_ref(PyObject *op, PyObject *ref)
+{
+    int done = pn_vector_delete_ref((vector_object *)op, ref);
+    return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
 /* ---- the file ---- */
@@ -667,8 +663,8 @@ static PyMethodDef vector_methods[] = {
     {"len", vector_len, METH_O, "len(which) -> int. which: 0 vectors, 1 source ids, 2 metadata."},
     {"keys", vector_keys, METH_O, "keys(which) -> list of ids, in order."},
     {"has", FAST(vector_has), "has(which, id) -> bool"},
-    {"get", FAST(vector_get), "get(which, id): the value, KeyError. Metadata becomes live."},
-    {"peek", FAST(vector_peek), "peek(which, id): as get, but text stays text."},
+    {"get", FAST(vector_get), "get(which, id): the value, KeyError. It is live: what is changed in it is what the table holds."},
+    {"peek", FAST(vector_peek), "peek(which, id): an equal value; nothing becomes live."},
     {"set", FAST(vector_set), "set(which, id, value) -> bool. False: no value that a table holds."},
     {"set_text", FAST(vector_set_text), "set_text(id, metadata) -> bool. Keeps the metadata's JSON text. False: it has none that reads back the same."},
     {"remove", FAST(vector_remove), "remove(which, id) -> bool: whether it was there."},
@@ -679,6 +675,7 @@ static PyMethodDef vector_methods[] = {
     {"dense", pn_vector_dense, METH_NOARGS, "dense() -> VectorRows where the vectors lie as one matrix, else None."},
     {"shape", pn_vector_shape, METH_NOARGS, "shape() -> (n, dim, any_float64), None when dimensions differ."},
     {"copy_rows", pn_vector_copy_rows, METH_O, "copy_rows(array): fills a C-contiguous (n, dim) float32 or float64 array."},
+    {"sync", pn_vector_sync, METH_NOARGS, "sync() -> bool: takes over what was changed in vectors that get gave, before any are read. False: no table holds that."},
     {"settle", vector_settle, METH_NOARGS, "settle(): checks at once what a pack leaves unchecked until it is used. CorruptPackError."},
     {"consistent", vector_consistent, METH_NOARGS, "consistent() -> bool: checks the reverse index, for tests."},
     {"add_nodes", FAST(pn_vector_add_nodes), pn_vector_add_nodes_doc},

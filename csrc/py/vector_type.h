@@ -25,6 +25,7 @@ typedef struct {
     pthread_mutex_t mutex;
     unsigned forks; /* that lay before this process when the mutex was made */
     atomic_uint settled; /* PN_VECTOR_..: what is known to be */
+    size_t keep_values;  /* see vector_lent.c */
 } vector_object;
 
 void pn_vector_lock(vector_object *self);
@@ -41,6 +42,20 @@ static inline bool pn_vector_ready(vector_object *self, unsigned what)
 }
 /* A new table with these contents (taken over, also on failure); NULL with an exception set. */
 PyObject *pn_py_vector_table(PyTypeObject *type, pn_vec *vec);
+
+/* The list of a vector, as get hands it out: lent. KeyError when there is none. */
+PyObject *pn_vector_get_list(vector_object *self, PyObject *id);
+/* 1 when it is done, 0 when the general way has to be taken, -1 with an exception set. */
+int pn_vector_delete_ref(vector_object *self, PyObject *ref);
+
+/* The lists that stand for rows, vector_lent.c. With the GIL, without the lock. */
+PyObject *pn_vector_lend(vector_object *self, pn_bytes id); /* NULL without an exception: no such row */
+PyObject *pn_vector_copy_list(vector_object *self, const pn_vec_row *row); /* equal, the caller's own */
+PyObject *pn_vector_sync(PyObject *self, PyObject *unused);
+void pn_vector_lent_init(vector_object *self);
+int pn_vector_lent_traverse(const vector_object *self, visitproc visit, void *arg);
+void pn_vector_lent_release(vector_object *self); /* what was returned */
+void pn_vector_lent_clear(vector_object *self);   /* everything: the rows are lent no more */
 
 /* Methods that live in other files. */
 PyObject *pn_vector_dense(PyObject *self, PyObject *unused);                             /* vector_rows.c */

@@ -39,6 +39,7 @@ void pn_vec_init(pn_vec *v, const pn_alloc *alloc)
         pn_changes_init(&v->taken[i], alloc);
     }
     pn_buf_init(&v->dropped, alloc);
+    pn_lent_init(&v->lent);
     pn_buf_init(&v->retired, alloc);
     pn_buf_init(&v->unchecked_rows, alloc);
 }
@@ -92,6 +93,7 @@ void pn_vec_clear(pn_vec *v)
     pn_omap_clear(&v->metas);
     pn_omap_clear(&v->names);
     pn_buf_clear(&v->dropped);
+    pn_lent_clear(&v->lent, v->alloc);
     pn_buf_clear(&v->retired);
     pn_buf_clear(&v->unchecked_rows);
     pn_vec_init(v, v->alloc);
@@ -231,6 +233,7 @@ static void recycle(pn_vec_band *b, void *data)
 
 static void free_row(pn_vec *v, const pn_vec_row *row)
 {
+    if (row->lent != 0) pn_lent_return(&v->lent, row->lent);
     if (row->borrowed) return;
     if (v->pins == 0) {
         recycle(&v->bands[row->band], (void *)row->data);
@@ -263,7 +266,7 @@ pn_status pn_vec_new_row(pn_vec *v, const double *values, size_t dim, size_t exp
     PN_TRY(take_row(v, &v->bands[band], expected_rows, &data));
     if (!wide) pn_dot_narrow(values, dim, data);
     else memcpy(data, values, dim * sizeof *values);
-    *out = (pn_vec_row){.data = data, .norm = -1, .band = band};
+    *out = (pn_vec_row){.data = data, .norm = -1, .band = (uint16_t)band};
     return PN_OK;
 }
 
@@ -274,7 +277,7 @@ pn_status pn_vec_copy_row(pn_vec *v, const void *values, size_t dim, bool wide, 
     PN_TRY(find_band(v, dim, wide, &band));
     PN_TRY(take_row(v, &v->bands[band], expected_rows, &data));
     if (dim) memcpy(data, values, dim * (wide ? sizeof(double) : sizeof(float)));
-    *out = (pn_vec_row){.data = data, .norm = -1, .band = band};
+    *out = (pn_vec_row){.data = data, .norm = -1, .band = (uint16_t)band};
     return PN_OK;
 }
 
@@ -296,6 +299,28 @@ pn_status pn_vec_put_row(pn_vec *v, pn_bytes id, pn_blob *owner, const double *v
     PN_TRY(pn_vec_new_row(v, values, dim, 0, &row));
     pn_status s = pn_vec_adopt_row(v, id, owner, &row);
     if (s != PN_OK) recycle(&v->bands[row.band], (void *)row.data);
+    return s;
+}
+
+pn_status pn_vec_lend(pn_vec *v, pn_vec_row *row, void *host)
+{
+    assert(row->lent == 0);
+    return pn_lent_add(&v->lent, v->alloc, host, pn_omap_key_of(row), pn_vec_band_of(v, row)->dim, &row->lent);
+}
+
+void pn_vec_end_loan(pn_vec *v, pn_vec_row *row)
+{
+    pn_lent_return(&v->lent, row->lent);
+    row->lent = 0;
+}
+
+/* An id that is there keeps its entry, so the row stays where it is. */
+pn_status pn_vec_follow_host(pn_vec *v, pn_vec_row *row, const double *values, size_t dim)
+{
+    uint32_t lent = row->lent;
+    row->lent = 0;
+    pn_status s = pn_vec_put_row(v, pn_omap_key_of(row), pn_omap_owner_of(row), values, dim);
+    row->lent = lent;
     return s;
 }
 

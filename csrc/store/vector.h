@@ -20,7 +20,8 @@
  * deleting a document costs O(its ids).
  *
  * A live host object is opaque. When it leaves the table it goes to `dropped`, which
- * the owner empties later, where releasing it may run any code.
+ * the owner empties later, where releasing it may run any code. A row may have a host
+ * object too, which others may change: it is lent (lent.h).
  *
  * A table that was read from a pack or written to one is *tracked* (vector_pack.h): each
  * map notes what changes in it (changes.h), and `live` lists the metadata that is live,
@@ -36,6 +37,7 @@
 
 #include "persist/segment.h"
 #include "store/changes.h"
+#include "store/lent.h"
 
 struct pn_live_note; /* batch.h */
 
@@ -45,7 +47,8 @@ enum { PN_VEC_ROWS, PN_VEC_REFS, PN_VEC_METAS, PN_VEC_MAPS }; /* what `noted` an
 typedef struct pn_vec_row {
     const void *data; /* float or double values, 64-byte aligned */
     double norm;      /* cached by the reader; below zero: not known */
-    uint32_t band;
+    uint32_t lent;    /* number of its loan (lent.h), or 0 */
+    uint16_t band;
     bool borrowed;    /* the values lie in a blob */
 } pn_vec_row;
 
@@ -94,6 +97,7 @@ typedef struct pn_vec {
     size_t record_count, record_cap, group_count, group_cap;
     uint32_t free_record, free_group;
     pn_buf dropped;   /* void *host, each to be released by the owner */
+    pn_lent lent;     /* host objects that stand for rows; those returned are released likewise */
     pn_buf retired;   /* rows freed while pinned */
     size_t pins;      /* outside views of rows: none is used again meanwhile */
     uint64_t changes; /* counts mutations of any kind */
@@ -107,7 +111,7 @@ typedef struct pn_vec {
 } pn_vec;
 
 void pn_vec_init(pn_vec *v, const pn_alloc *alloc); /* allocates nothing */
-/* Frees everything. The owner has released the hosts in metas and dropped before. */
+/* Frees everything. The owner has released the hosts in metas, dropped and lent before. */
 void pn_vec_clear(pn_vec *v);
 /* Forgets which commit it builds on: it is not tracked any more. */
 void pn_vec_untrack(pn_vec *v);
@@ -132,6 +136,12 @@ static inline const pn_vec_band *pn_vec_band_of(const pn_vec *v, const pn_vec_ro
 /* Copies the values out as doubles; out has room for the band's dim. */
 void pn_vec_values(const pn_vec *v, const pn_vec_row *row, double *out);
 bool pn_vec_remove_row(pn_vec *v, pn_bytes id);
+
+/* Lends a row of the map, which is not lent; the host is taken over on success. */
+pn_status pn_vec_lend(pn_vec *v, pn_vec_row *row, void *host);
+void pn_vec_end_loan(pn_vec *v, pn_vec_row *row);
+/* A lent row gets the values that its host has now, and stays lent. */
+pn_status pn_vec_follow_host(pn_vec *v, pn_vec_row *row, const double *values, size_t dim);
 
 /* Keeps every row's memory as it is, also of rows deleted meanwhile, until unpin. */
 void pn_vec_pin(pn_vec *v);

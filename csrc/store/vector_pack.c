@@ -278,7 +278,7 @@ static pn_status make_row(coming *c, const pn_segment_entry *e, pn_vec_row *row)
 {
     uint32_t band = c->numbers[e->run_at];
     if (band == COPIED) return pn_vec_copy_row(c->v, e->row, e->run->dim, is_wide(e->run), e->run->rows, row);
-    *row = (pn_vec_row){.data = e->row, .norm = -1, .band = band, .borrowed = true};
+    *row = (pn_vec_row){.data = e->row, .norm = -1, .band = (uint16_t)band, .borrowed = true};
     return PN_OK;
 }
 

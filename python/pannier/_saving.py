@@ -465,8 +465,7 @@ def _native_table(store: Any) -> Any:
         mine = type(kvstore) is SimpleKVStore and "persist" not in kvstore.__dict__
         return kvstore if mine and kvstore._plain() is None else None
     if type(store) is SimpleVectorStore:
-        data = store.data
-        return data if type(data) is NativeVectorData else None
+        return store.data if store._table() is not None else None
     return None
 
 

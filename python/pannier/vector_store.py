@@ -7,6 +7,10 @@ mappings. It *surrenders*, that is becomes a plain ``SimpleVectorStoreData``, wh
 somebody assigns one of the dictionaries or stores something that a table cannot hold
 (an embedding that is not a list of floats, an id that is no string); from then on, as
 for data that the caller made, LlamaIndex's own methods do the work.
+
+A vector that was handed out is live, as in LlamaIndex: the table gives the same list each
+time, and ``VectorTable.sync`` takes over what callers changed in such lists. Whoever reads
+the vectors goes through ``_synced`` or the store's ``_table``, which see to that.
 """
 
 from __future__ import annotations
@@ -73,8 +77,8 @@ _FIELDS = ("embedding_dict", "text_id_to_ref_doc_id", "metadata_dict")
 class VectorMapping(LiveMapping):
     """One dictionary of a vector store, live.
 
-    ``embedding_dict[id]`` is an equal list each time, not the list that was added;
-    ``metadata_dict[id]`` is the stored dict itself, as in LlamaIndex.
+    ``embedding_dict[id]`` and ``metadata_dict[id]`` are the stored list and dict themselves,
+    as in LlamaIndex; they are not the objects that were added.
     """
 
     __slots__ = ("_data", "_table", "_which", "_plain")
@@ -203,6 +207,17 @@ class NativeVectorData(SimpleVectorStoreData):
         self._attach(table)
         return self
 
+    def _synced(self) -> Any:
+        """The table, with what was changed in lists that were handed out.
+
+        None when a table cannot hold that: the object is a plain one then.
+        """
+        table = self._table
+        if table.sync():
+            return table
+        self._surrender()
+        return None
+
     def _surrender(self) -> None:
         """Becomes a plain ``SimpleVectorStoreData``; live values stay the same objects."""
         if type(self) is not NativeVectorData:
@@ -220,6 +235,8 @@ class NativeVectorData(SimpleVectorStoreData):
 
     def to_dict(self, encode_json: bool = False) -> Dict[str, Any]:
         """The three dictionaries as plain ones, deep, as dataclasses_json makes them."""
+        if self._synced() is None:
+            return self.to_dict(encode_json)
         rows, refs, metas = (view._peeked() for view in self._views)
         live = dict(self._table.live())
         dumped = SimpleVectorStoreData(metadata_dict=live).to_dict(encode_json=encode_json)["metadata_dict"]
@@ -249,7 +266,10 @@ class NativeVectorData(SimpleVectorStoreData):
             odd[key] = value
             return "null"
 
-        text = bytes(self._table.encode(keep))
+        table = self._synced()
+        if table is None:
+            return self.__reduce_ex__(protocol)
+        text = bytes(table.encode(keep))
         return (_restored, (text, odd))
 
 
@@ -583,7 +603,7 @@ class Vectors(NamedTuple):
     copied: bool
 
 
-class SimpleVectorStore(PeerSimpleVectorStore):
+class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
     """In-memory vector store, persisted as one JSON file.
 
     A drop-in for ``llama_index.core.vector_stores.SimpleVectorStore``, and an instance
@@ -592,7 +612,9 @@ class SimpleVectorStore(PeerSimpleVectorStore):
 
     Beside the vectors and the metadata's text, queries keep 8 bytes a row, and for each
     of the last 16 metadata keys that were filtered by 4 bytes a row and its different
-    values. Large searches use several threads: :func:`pannier.set_threads`.
+    values. Large searches use several threads: :func:`pannier.set_threads`. The list that
+    ``get`` gives is kept while somebody holds it, and compared with the matrix before each
+    query; of the others 64 MB at most are kept until then.
 
     Args:
         data (SimpleVectorStoreData | None): contents. An object that the caller made is
@@ -615,9 +637,9 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         return handler(data._peeked() if type(data) is NativeVectorData else data)
 
     def _table(self) -> Any:
-        """The C table, or None when plain data is the truth."""
+        """The C table, synced, or None when plain data is the truth."""
         data = self.data
-        return data._table if type(data) is NativeVectorData else None
+        return data._synced() if type(data) is NativeVectorData else None
 
     def __getstate__(self) -> Dict[str, Any]:
         """As in LlamaIndex, which leaves out what cannot be pickled: that must not be damaged data.
@@ -665,16 +687,6 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         if table is not None:  # LlamaIndex made the metadata dict; nobody else has it
             table.set_text(node.node_id, table.peek(METAS, node.node_id))
 
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Removes everything that came from a source document, in time O(its nodes).
-
-        Args:
-            ref_doc_id (str): the document's id; ``"None"`` means nodes without a source.
-        """
-        table = self._table()
-        if table is None or not table.delete_ref(ref_doc_id):
-            super().delete(ref_doc_id, **delete_kwargs)
-
     def delete_nodes(
         self,
         node_ids: Optional[List[str]] = None,
@@ -698,15 +710,6 @@ class SimpleVectorStore(PeerSimpleVectorStore):
                 fast = False  # LlamaIndex deletes until it comes to what raises
         if not fast or not table.delete_matching(ids, specs, condition):
             super().delete_nodes(node_ids, filters, **delete_kwargs)
-
-    def clear(self) -> None:
-        """Empties the store: ``data`` becomes a new object."""
-        data = NativeVectorData.__new__(NativeVectorData)  # its table comes with its first use
-        if type(self) is SimpleVectorStore:  # all that pydantic's assignment does
-            self.__dict__["data"] = data
-            self.__pydantic_fields_set__.add("data")
-        else:
-            self.data = data
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The most similar nodes, exactly as LlamaIndex ranks them.
@@ -904,7 +907,11 @@ class SimpleVectorStore(PeerSimpleVectorStore):
         """A store from what :meth:`to_dict` returned; integers become floats."""
         return cls(_native(_plain_data(data) or SimpleVectorStoreData.from_dict(data), own_metadata=False))
 
-    # to_dict, get, get_nodes, client, class_name and the async methods: LlamaIndex's.
+    # get, delete and clear: VectorMethods, in C. to_dict, get_nodes, client, class_name and the
+    # async methods: LlamaIndex's.
+
+
+_core.set_vector_classes(SimpleVectorStore, NativeVectorData)
 
 
 def _join(persist_dir: str, fname: str, fs: Optional[fsspec.AbstractFileSystem]) -> str:

@@ -254,6 +254,83 @@ static void check_round_trip(const char *json, const char *want)
     pn_buf_clear(&out);
 }
 
+/* How many of the hosts have been returned; *sum gets what they point to added. */
+static size_t take_returned(pn_vec *v, int *sum)
+{
+    size_t n = 0;
+    for (int *host; (host = pn_lent_take(&v->lent)) != NULL; n++) *sum += *host;
+    return n;
+}
+
+static pn_vec_row *lend(pn_vec *v, const char *id, int *host, pn_status *s)
+{
+    pn_vec_row *row = pn_omap_get(&v->rows, text(id));
+    *s = pn_vec_lend(v, row, host);
+    return row;
+}
+
+static void test_loans_end_with_their_rows(void)
+{
+    pn_vec v;
+    pn_vec_init(&v, &pn_alloc_system);
+    int hosts[6] = {1, 2, 4, 8, 16, 32}, sum = 0;
+    const char *ids[6] = {"a", "b", "c", "d", "", "f"};
+    pn_status s;
+    for (int i = 0; i < 6; i++) put(&v, ids[i], i == 3 ? "gone" : "d", i), lend(&v, ids[i], &hosts[i], &s);
+    CHECK_EQ_INT(v.lent.out, 6);
+    CHECK_EQ_INT(v.lent.values, 18);
+    CHECK(pn_lent_host(&v.lent, row_of(&v, "c")->lent) == &hosts[2]);
+    size_t deleted;
+    pn_vec_remove_row(&v, text("a"));
+    put(&v, "b", "d", 9);
+    CHECK_EQ_INT(pn_vec_delete_ref(&v, text("gone"), &deleted), PN_OK);
+    CHECK_EQ_INT(take_returned(&v, &sum), 3);
+    CHECK_EQ_INT(sum, 1 + 2 + 8);
+    CHECK_EQ_INT(row_of(&v, "b")->lent, 0);
+    double followed[4] = {0.1, 2, 3, 4};
+    pn_vec_row *c = pn_omap_get(&v.rows, text("c"));
+    CHECK_EQ_INT(pn_vec_follow_host(&v, c, followed, 4), PN_OK);
+    check_values(&v, "c", followed, 4);
+    CHECK(pn_lent_host(&v.lent, c->lent) == &hosts[2]);
+    uint32_t number = 0;
+    size_t n = 0;
+    for (const pn_loan *loan; (loan = pn_lent_next(&v.lent, &number)) != NULL; n++)
+        CHECK(pn_lent_host(&v.lent, ((pn_vec_row *)pn_omap_get(&v.rows, loan->id))->lent) == loan->host);
+    CHECK_EQ_INT(n, 3);
+    pn_vec_end_loan(&v, c);
+    lend(&v, "b", &hosts[1], &s); /* in a place that is free again */
+    CHECK_EQ_INT(v.lent.count, 7);
+    CHECK_EQ_INT(take_returned(&v, &sum), 1);
+    CHECK_EQ_INT(sum, 1 + 2 + 8 + 4);
+    pn_vec_clear(&v);
+    CHECK_EQ_INT(v.lent.out, 0);
+}
+
+static pn_status lend_and_follow(const pn_alloc *alloc)
+{
+    pn_vec v;
+    pn_vec_init(&v, alloc);
+    double values[2] = {1, 2}, others[3] = {0.1, 2, 3};
+    int host = 1, sum = 0;
+    pn_status s = pn_vec_put_row(&v, text("a"), NULL, values, 2);
+    pn_vec_row *row = s == PN_OK ? lend(&v, "a", &host, &s) : NULL;
+    if (s == PN_OK) {
+        s = pn_vec_follow_host(&v, row, others, 3);
+        if (s != PN_OK) check_values(&v, "a", values, 2);
+        CHECK(row->lent != 0);
+        pn_vec_end_loan(&v, row);
+        CHECK_EQ_INT(take_returned(&v, &sum), 1);
+    }
+    pn_vec_clear(&v);
+    return s;
+}
+
+static void test_lending_survives_every_failed_allocation(void)
+{
+    pn_status s;
+    EACH_ALLOCATION_FAILED(f, s, s = lend_and_follow(&f.alloc));
+}
+
 static void test_file_round_trip(void)
 {
     check_round_trip(sample, sample);
@@ -412,6 +489,8 @@ int main(void)
     RUN(test_many_are_deleted_together_or_none);
     RUN(test_a_source_can_change);
     RUN(test_hosts_are_handed_out_once);
+    RUN(test_loans_end_with_their_rows);
+    RUN(test_lending_survives_every_failed_allocation);
     RUN(test_file_round_trip);
     RUN(test_other_layouts_of_the_same_file);
     RUN(test_what_the_loader_leaves_to_others);

@@ -38,18 +38,17 @@ def test_cited_tests_exist(file, name):
     assert re.search(rf"^(async )?def {name}\(", source, re.M)
 
 
-def test_embeddings_are_handed_out_as_equal_copies():
-    given = [1.0, 2.0]
-    stores = PeerVectors(), pannier.SimpleVectorStore()
-    for store in stores:
-        store.add([TextNode(id_="n", text="", embedding=given)])
-        assert store.get("n") == store.data.embedding_dict["n"] == given
-    theirs, ours = stores
-    theirs.get("n")[0] = ours.get("n")[0] = ours.data.embedding_dict["n"][0] = 9.0
-    assert theirs.get("n") == [9.0, 2.0]
-    assert ours.get("n") == [1.0, 2.0]
-    ours.data.embedding_dict["n"] = [3.0, 4.0]
-    assert ours.get("n") == [3.0, 4.0]
+def test_embeddings_are_copied_when_they_are_added():
+    theirs, ours = PeerVectors(), pannier.SimpleVectorStore()
+    for store, kept in ((theirs, False), (ours, True)):
+        node = TextNode(id_="n", text="", embedding=[1.0, 2.0])
+        store.add([node])
+        node.embedding[0] = 9.0
+        assert store.get("n") == store.data.embedding_dict["n"] == [1.0 if kept else 9.0, 2.0]
+        assigned = [3.0, 4.0]
+        store.data.embedding_dict["n"] = assigned
+        assigned[0] = 9.0
+        assert store.get("n") == [3.0 if kept else 9.0, 4.0]
 
 
 def test_a_vector_store_keeps_its_file_system(tmp_path):

@@ -256,6 +256,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.ours, self.peer = SimpleVectorStore(), Peer()
+        self.held: Dict[type, List[List[float]]] = {SimpleVectorStore: [], Peer: []}  # lists that callers keep
 
     def both(self, what: str, call: Callable[[Any], Any]) -> Any:
         mine, theirs = outcome(lambda: call(self.ours)), outcome(lambda: call(self.peer))
@@ -309,7 +310,9 @@ def touch_metadata(pair: Pair, r: random.Random, flavour: Flavour) -> None:
 def touch_rows(pair: Pair, r: random.Random, flavour: Flavour) -> None:
     ids = list(pair.peer.data.embedding_dict) or ["new"]
     ident, row = r.choice([*ids, "new"]), flavour.vector(r)
-    action = r.randrange(12)
+    action, place, change = r.randrange(16), r.randrange(99), flavour.vector(r)[:1]
+    if not flavour.tame and r.random() < 0.1:
+        change = r.choice([[], [1, 2.0], [0.5, 0.5]])
 
     def touch(store: Any) -> Any:
         rows = store.data.embedding_dict
@@ -323,6 +326,10 @@ def touch_rows(pair: Pair, r: random.Random, flavour: Flavour) -> None:
             return store.get(ident)
         elif action == 10:
             return rows.get(ident), ident in rows, len(rows), list(rows), list(reversed(rows))
+        elif action > 11:
+            held = pair.held[type(store)]
+            held.append(store.get(ident))
+            held[place % len(held)][:1] = change
         elif r_surrender:
             rows[ident] = [1, 2.0]
         return None

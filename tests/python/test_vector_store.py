@@ -139,17 +139,6 @@ def test_metadata_is_the_stored_dict() -> None:
     assert store.to_dict() == peer.to_dict()
 
 
-def test_embeddings_are_equal_copies() -> None:
-    """docs/differences.md: the peer hands out the list that was added."""
-    store = filled()
-    row = store.data.embedding_dict["n1"]
-    assert row == [1.0, 1.0, 0.5]
-    row.append(7.0)
-    assert store.get("n1") == [1.0, 1.0, 0.5]
-    with pytest.raises(KeyError):
-        store.get("zz")
-
-
 @pytest.mark.parametrize("odd", [[1, 2, 3], np.array([1.0, 2.0, 3.0]), None, [[1.0]], (1.0, 2.0), "x", [np.float64(1)]])
 def test_odd_embeddings_surrender(odd: Any) -> None:
     store, peer = filled(), peer_filled()
