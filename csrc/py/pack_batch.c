@@ -204,7 +204,7 @@ static pn_status gather_parts(wanted *w, size_t n)
 static pn_status end_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (w[i].got && w[i].is_kv && pn_py_kv(state, w[i].table) != w[i].kv.kv) {
+        if (w[i].got && w[i].is_kv && pn_py_kv_contents(state, w[i].table) != w[i].kv.kv) {
             w[i].got = false;
             pn_batch_drop(self->batch, w[i].name);
         }

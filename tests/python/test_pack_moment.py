@@ -283,3 +283,14 @@ def test_a_persist_that_fails_while_others_write_loses_nothing(
         asyncio.run(context.apersist(folder))
     context.persist(folder)
     assert as_json(opened(folder), tmp_path / "got") == as_json(context, tmp_path / "now")
+
+
+def test_a_store_with_methods_of_its_own_is_gathered_as_a_table() -> None:
+    class Mine(SimpleKVStore):
+        def put(self, key: str, val: dict, collection: str = "data") -> None:
+            super().put(key, {**val, "mine": True}, collection)
+
+    store = Mine()
+    store.put("a", {})
+    store.get = store.get  # type: ignore[method-assign]
+    assert _core.PackBatch().gather([("docstore.json", store, True)]) == []
