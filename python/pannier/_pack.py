@@ -413,9 +413,9 @@ def persisted(label: str, store: Any, path: Any, fs: Optional["fsspec.AbstractFi
     """Persists a single store into the pack of its directory, if that has one."""
     if not exists(os.path.dirname(os.fspath(path)), fs):
         return False
-    from pannier import _saving  # it knows all stores
+    from pannier import _packing  # it knows all stores
 
-    return _saving.persist_alone(label, store, path, fs)
+    return _packing.persist_alone(label, store, path, fs)
 
 
 @contextmanager

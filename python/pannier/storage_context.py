@@ -48,18 +48,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from pannier import _files, _pack, _stored, typescript
 from pannier._local_fs import local_fs
-from pannier._saving import (
-    Progress,
-    Steps,
-    Target,
-    checked_format,
-    default_format,
-    format_of,
-    leave_pack,
-    left_pack,
-    persist_json,
-    persist_pack,
-)
+from pannier._packing import leave_pack, left_pack, persist_pack
+from pannier._saving import Progress, Steps, Target, checked_format, default_format, format_of, persist_json
 from pannier.docstore import SimpleDocumentStore
 from pannier.errors import GenerationError, ReadOnlyError, UnsupportedLayoutError
 from pannier.graph_store import SimpleGraphStore
@@ -290,7 +280,10 @@ class StorageContext(_PeerContext):
         where = str(persist_dir)
         if self._pn_read_only:
             raise ReadOnlyError(f"this context was opened read_only; it does not persist (to {where})")
-        chosen = checked_format(format) or format_of(where, fs) or default_format()
+        chosen, found = checked_format(format), None
+        if chosen is None:
+            chosen, found = format_of(where, fs)
+        chosen = chosen or default_format()
 
         def path(fname: str) -> str:
             return concat_dirs(where, fname) if fs is not None else str(Path(where) / fname)
@@ -310,7 +303,7 @@ class StorageContext(_PeerContext):
         _refuse_typescript(where, fs)
         steps = Steps(progress, len(targets) + 1)
         if chosen == "pack":
-            done = persist_pack(targets, where, fs, steps, keep)
+            done = persist_pack(targets, where, fs, steps, keep, found=found)
             self._pn_home = _Home(_pack.root_of(where, fs), fs, done.generation)
             return
         names = {os.path.basename(p) for _, _, p in targets}

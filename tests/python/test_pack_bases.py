@@ -27,7 +27,7 @@ from pannier import (
     SimplePropertyGraphStore,
     SimpleVectorStore,
     StorageContext,
-    _saving,
+    _packing,
 )
 from pannier.errors import OutcomeUnknownError
 
@@ -265,7 +265,7 @@ def test_what_another_persist_took_comes_back_when_it_fails(
 ) -> None:
     context = build(3)
     context.persist(folder, format="pack")
-    commit = _saving._commit
+    commit = _packing._commit
     failing = [True]
 
     def fails(*args: Any) -> Any:
@@ -278,7 +278,7 @@ def test_what_another_persist_took_comes_back_when_it_fails(
         raise OSError("no space")
 
     grow(context, 90)
-    monkeypatch.setattr(_saving, "_commit", fails)
+    monkeypatch.setattr(_packing, "_commit", fails)
     with pytest.raises(OSError):
         context.persist(folder)
     monkeypatch.undo()
@@ -341,7 +341,7 @@ def test_a_context_can_go_on_after_a_commit_that_was_cut_off(
     context.persist(folder, format="pack")
     grow(context, 90)
 
-    real = _saving._core.PackBatch
+    real = _packing._core.PackBatch
 
     class Batch:
         def __init__(self) -> None:
@@ -356,7 +356,7 @@ def test_a_context_can_go_on_after_a_commit_that_was_cut_off(
             raise error("cut off")
 
     with monkeypatch.context() as m:
-        m.setattr(_saving._core, "PackBatch", Batch)
+        m.setattr(_packing._core, "PackBatch", Batch)
         with pytest.raises(error):
             context.persist(folder)
     grow(context, 91)

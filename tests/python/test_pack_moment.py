@@ -16,7 +16,7 @@ from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from test_pack import as_json, opened
 
-from pannier import SimpleKVStore, SimpleVectorStore, StorageContext, _core, _saving
+from pannier import SimpleKVStore, SimpleVectorStore, StorageContext, _core
 from pannier.errors import UnserializableError
 
 NODES = 4000  # several slices of each store
@@ -142,7 +142,7 @@ def test_each_generation_is_a_state_that_there_was(
             meanwhile.append(writer.done - before)
             return found
 
-    monkeypatch.setattr(_saving._core, "PackBatch", Batch)
+    monkeypatch.setattr(_core, "PackBatch", Batch)
     saved: List[Dict[str, bytes]] = []
     versions: List[int] = []
     with Writer(context) as writer:
@@ -208,7 +208,7 @@ def test_a_store_that_is_given_other_data_meanwhile(native: bool, tmp_path: Path
                 context.docstore._kvstore.put("other", {"x": 1})
             return done
 
-    monkeypatch.setattr(_saving._core, "PackBatch", Batch)
+    monkeypatch.setattr(_core, "PackBatch", Batch)
     context.persist(tmp_path / "pack", format="pack")
     found = opened(tmp_path / "pack")
     assert found.docstore._kvstore.get("other") == {"x": 1}
@@ -277,7 +277,7 @@ def test_a_persist_that_fails_while_others_write_loses_nothing(
                 if when == "encode":
                     bad["bad"] = object()
                 else:
-                    m.setattr(_saving._core, "PackBatch", Batch)
+                    m.setattr(_core, "PackBatch", Batch)
                 asyncio.run(context.apersist(folder))
             bad.pop("bad", None)
         asyncio.run(context.apersist(folder))
