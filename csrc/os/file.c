@@ -96,6 +96,18 @@ pn_status pn_file_read(const pn_vfs *vfs, const char *path, pn_buf *out, pn_file
     return s == PN_ERR_IO ? pn_file_fail(err, sys, path, "cannot read") : s;
 }
 
+int pn_file_read_at(const pn_vfs *vfs, int fd, uint64_t at, uint8_t *to, size_t n, size_t *got)
+{
+    for (*got = 0; *got < n;) {
+        size_t more = 0;
+        int sys = vfs->read_at(vfs->ctx, fd, at + *got, to + *got, n - *got, &more);
+        if (sys != 0) return sys;
+        if (more == 0) return 0;
+        *got += more;
+    }
+    return 0;
+}
+
 static void free_loaded(void *ctx, const uint8_t *ptr, size_t n)
 {
     (void)n;

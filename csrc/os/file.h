@@ -44,6 +44,8 @@ typedef struct pn_vfs {
     /* Files. `mode` counts for PN_OPEN_CREATE only and goes through the umask. */
     int (*open)(void *ctx, const char *path, pn_open_how how, uint32_t mode, int *fd);
     int (*read)(void *ctx, int fd, void *to, size_t n, size_t *got);         /* 0 bytes: the end */
+    /* The same from a place of the caller's, whatever was read before. */
+    int (*read_at)(void *ctx, int fd, uint64_t at, void *to, size_t n, size_t *got);
     int (*write)(void *ctx, int fd, const void *from, size_t n, size_t *put); /* may be short, never 0 */
     int (*truncate)(void *ctx, int fd, uint64_t size);
     /* Asks for room for a file of `size` bytes without changing its length. Where
@@ -104,7 +106,9 @@ const char *pn_path_base(const char *path); /* points into path */
 
 /* Appends a whole file to *out. On failure out's length is as before. */
 pn_status pn_file_read(const pn_vfs *vfs, const char *path, pn_buf *out, pn_file_error *err);
-/* The same as a blob named after the path: what `map` gives where a file cannot be mapped.
+/* Reads n bytes from `at` on, fewer only at the end of the file. An errno. */
+int pn_file_read_at(const pn_vfs *vfs, int fd, uint64_t at, uint8_t *to, size_t n, size_t *got);
+/* A whole file as a blob named after the path: what `map` gives where a file cannot be mapped.
  * An errno. */
 int pn_file_load(const pn_vfs *vfs, const pn_alloc *alloc, const char *path, pn_blob **out);
 /* Writes everything, however short the single writes are. An errno. */

@@ -29,6 +29,11 @@ static int fault_read(void *ctx, int fd, void *to, size_t n, size_t *got)
     OVER(tick, f->below.read(f->below.ctx, fd, to, n, got));
 }
 
+static int fault_read_at(void *ctx, int fd, uint64_t at, void *to, size_t n, size_t *got)
+{
+    OVER(tick, f->below.read_at(f->below.ctx, fd, at, to, n, got));
+}
+
 static int fault_write(void *ctx, int fd, const void *from, size_t n, size_t *put)
 {
     pn_fault *f = ctx;
@@ -139,8 +144,8 @@ static uint64_t fault_random(void *ctx)
 pn_vfs pn_fault_vfs(pn_fault *f)
 {
     return (pn_vfs){
-        .ctx = f, .open = fault_open, .read = fault_read, .write = fault_write, .truncate = fault_truncate,
-        .reserve = fault_reserve, .adopt = fault_adopt, .start_sync = fault_start_sync, .fsync = fault_fsync,
+        .ctx = f, .open = fault_open, .read = fault_read, .read_at = fault_read_at, .write = fault_write,
+        .truncate = fault_truncate, .reserve = fault_reserve, .adopt = fault_adopt, .start_sync = fault_start_sync, .fsync = fault_fsync,
         .close = fault_close, .fstat = fault_fstat, .map = fault_map, .lstat = fault_lstat, .readlink = fault_readlink,
         .realpath = fault_realpath, .writable = fault_writable, .rename = fault_rename, .unlink = fault_unlink,
         .mkdir = fault_mkdir, .sync_dir = fault_sync_dir, .list = fault_list, .lock_dir = fault_lock_dir,

@@ -444,18 +444,25 @@ static int mem_open(void *ctx, const char *path, pn_open_how how, uint32_t mode,
     return sys;
 }
 
-static int mem_read(void *ctx, int fd, void *to, size_t n, size_t *got)
+static int mem_read_at(void *ctx, int fd, uint64_t at, void *to, size_t n, size_t *got)
 {
-    handle *h = handle_at(ctx, fd);
+    const handle *h = handle_at(ctx, fd);
     if (h == NULL) return EBADF;
     const node *f = node_at(ctx, h->ino);
     if (f->kind != PN_KIND_FILE) return EISDIR;
-    size_t left = h->pos < f->data.len ? f->data.len - h->pos : 0;
+    size_t left = at < f->data.len ? f->data.len - (size_t)at : 0;
     if (n > left) n = left;
-    if (n > 0) memcpy(to, f->data.data + h->pos, n);
-    h->pos += n;
+    if (n > 0) memcpy(to, f->data.data + at, n);
     *got = n;
     return 0;
+}
+
+static int mem_read(void *ctx, int fd, void *to, size_t n, size_t *got)
+{
+    handle *h = handle_at(ctx, fd);
+    int sys = mem_read_at(ctx, fd, h ? h->pos : 0, to, n, got);
+    if (sys == 0) h->pos += *got;
+    return sys;
 }
 
 static node *written(pn_memfs *fs, uint32_t ino)
@@ -593,8 +600,8 @@ static uint64_t mem_random(void *ctx) { return step(&((pn_memfs *)ctx)->seed); }
 pn_vfs pn_memfs_vfs(pn_memfs *fs)
 {
     return (pn_vfs){
-        .ctx = fs, .open = mem_open, .read = mem_read, .write = mem_write, .truncate = mem_truncate,
-        .reserve = mem_reserve, .adopt = mem_adopt, .start_sync = mem_start_sync, .fsync = mem_fsync,
+        .ctx = fs, .open = mem_open, .read = mem_read, .read_at = mem_read_at, .write = mem_write,
+        .truncate = mem_truncate, .reserve = mem_reserve, .adopt = mem_adopt, .start_sync = mem_start_sync, .fsync = mem_fsync,
         .close = mem_close, .fstat = mem_fstat, .map = mem_map, .lstat = mem_lstat, .readlink = mem_readlink,
         .realpath = mem_realpath, .writable = mem_writable, .rename = mem_rename, .unlink = mem_unlink,
         .mkdir = mem_mkdir, .sync_dir = mem_sync_dir, .list = mem_list, .lock_dir = mem_lock_dir,

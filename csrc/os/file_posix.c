@@ -63,6 +63,18 @@ static int posix_read(void *ctx, int fd, void *to, size_t n, size_t *got)
     return 0;
 }
 
+static int posix_read_at(void *ctx, int fd, uint64_t at, void *to, size_t n, size_t *got)
+{
+    (void)ctx;
+    ssize_t r;
+    do {
+        r = pread(fd, to, at_most(n), (off_t)at);
+    } while (r < 0 && errno == EINTR);
+    if (r < 0) return errno;
+    *got = (size_t)r;
+    return 0;
+}
+
 static int posix_write(void *ctx, int fd, const void *from, size_t n, size_t *put)
 {
     (void)ctx;
@@ -351,8 +363,8 @@ static uint64_t posix_random(void *ctx)
 }
 
 const pn_vfs pn_vfs_posix = {
-    .open = posix_open, .read = posix_read, .write = posix_write, .truncate = posix_truncate,
-    .reserve = posix_reserve, .adopt = posix_adopt, .start_sync = posix_start_sync, .fsync = posix_fsync,
+    .open = posix_open, .read = posix_read, .read_at = posix_read_at, .write = posix_write,
+    .truncate = posix_truncate, .reserve = posix_reserve, .adopt = posix_adopt, .start_sync = posix_start_sync, .fsync = posix_fsync,
     .close = posix_close, .fstat = posix_fstat, .map = posix_map, .lstat = posix_lstat, .readlink = posix_readlink, .realpath = posix_realpath,
     .writable = posix_writable, .rename = posix_rename, .unlink = posix_unlink, .mkdir = posix_mkdir,
     .sync_dir = posix_sync_dir, .list = posix_list, .lock_dir = posix_lock_dir, .unlock = posix_unlock,

@@ -285,17 +285,46 @@ static pn_status read_through(const pn_vfs *vfs, const pn_alloc *alloc, const ch
     return pn_file_refuse(err, PN_ERR_CORRUPT, path, "the file is not what the commit journal beside it says");
 }
 
+/* Recovers what `path` lies in; *stays: an unfinished commit does, name is the file's in dir. */
+static pn_status recover_for(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const char *path,
+                             bool read_only, char dir[PN_PATH_MAX], char name[PN_PATH_MAX], bool *stays,
+                             pn_file_error *err)
+{
+    pn_recover_result result;
+    *stays = false;
+    if (root == NULL) pn_path_dir(path, dir);
+    else pn_path_trim(root, dir);
+    if (!pn_name_below(dir, path, name)) return PN_OK;
+    PN_TRY(pn_recover(vfs, alloc, dir, read_only ? PN_RECOVER_LOOK : PN_RECOVER_LOAD, &result, err));
+    *stays = result == PN_RECOVER_STAYS;
+    return PN_OK;
+}
+
 pn_status pn_read_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const char *path, bool read_only,
                        pn_buf *out, pn_file_error *err)
 {
     char dir[PN_PATH_MAX], name[PN_PATH_MAX];
-    pn_recover_result result;
-    if (root == NULL) pn_path_dir(path, dir);
-    else pn_path_trim(root, dir);
-    if (!pn_name_below(dir, path, name)) return pn_file_read(vfs, path, out, err);
-    PN_TRY(pn_recover(vfs, alloc, dir, read_only ? PN_RECOVER_LOOK : PN_RECOVER_LOAD, &result, err));
-    if (result != PN_RECOVER_STAYS) return pn_file_read(vfs, path, out, err);
-    return read_through(vfs, alloc, dir, name, path, out, err);
+    bool stays;
+    PN_TRY(recover_for(vfs, alloc, root, path, read_only, dir, name, &stays, err));
+    return stays ? read_through(vfs, alloc, dir, name, path, out, err) : pn_file_read(vfs, path, out, err);
+}
+
+pn_status pn_open_large_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const char *path,
+                             bool read_only, uint64_t least, int *fd, uint64_t *size, pn_file_error *err)
+{
+    char dir[PN_PATH_MAX], name[PN_PATH_MAX];
+    bool stays;
+    pn_stat st = {0};
+    PN_TRY(recover_for(vfs, alloc, root, path, read_only, dir, name, &stays, err));
+    PN_FAIL_IF(stays || vfs->lstat(vfs->ctx, path, &st) != 0, PN_ERR_UNSUPPORTED);
+    PN_FAIL_IF(st.kind != PN_KIND_FILE || st.size < least, PN_ERR_UNSUPPORTED);
+    PN_FAIL_IF(vfs->open(vfs->ctx, path, PN_OPEN_READ, 0, fd) != 0, PN_ERR_UNSUPPORTED);
+    if (vfs->fstat(vfs->ctx, *fd, &st) == 0) {
+        *size = st.size;
+        return PN_OK;
+    }
+    (void)vfs->close(vfs->ctx, *fd);
+    return PN_ERR_UNSUPPORTED;
 }
 
 bool pn_name_below(const char *root, const char *path, char name[PN_PATH_MAX])

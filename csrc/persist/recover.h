@@ -51,6 +51,11 @@ pn_status pn_recover_pending(const pn_vfs *vfs, const pn_alloc *alloc, const cha
 pn_status pn_read_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const char *path, bool read_only,
                        pn_buf *out, pn_file_error *err);
 
+/* The same file opened, to be read with read_at, where that is simply a regular file of at
+ * least that size; UNSUPPORTED for all else, also for what reading it would fail with. */
+pn_status pn_open_large_file(const pn_vfs *vfs, const pn_alloc *alloc, const char *root, const char *path,
+                             bool read_only, uint64_t least, int *fd, uint64_t *size, pn_file_error *err);
+
 /* The part of `path` below `root`, into name. False when it does not lie there. */
 bool pn_name_below(const char *root, const char *path, char name[PN_PATH_MAX]);
 

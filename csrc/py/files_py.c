@@ -1,9 +1,12 @@
 /* files_py.c: committing, recovering and reading files, without the GIL. */
 #include "py/module.h"
 #include "py/pack_py.h"
+#include "py/vector_type.h"
 
 #include "persist/commit.h"
 #include "persist/recover.h"
+#include "store/vector_json.h"
+#include "store/vector_pieces.h"
 
 #include <errno.h>
 #include <string.h>
@@ -312,35 +315,96 @@ PyDoc_STRVAR(read_file_doc,
              "    OSError: as open(path, 'rb') raises it.\n"
              "    JournalError: there is a journal that cannot be followed.");
 
-static PyObject *read_file(PyObject *module, PyObject *args, PyObject *kwargs)
+/* What read_file is told. The names are bytes objects; root may be NULL. */
+typedef struct reading {
+    PyObject *path, *root;
+    int read_only;
+} reading;
+
+static int reading_parse(reading *r, PyObject *args, PyObject *kwargs, const char *format)
 {
     static char *names[] = {"path", "root", "read_only", NULL};
-    PyObject *path = NULL, *given_root = Py_None, *root = NULL;
-    int read_only = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|Op:read_file", names, PyUnicode_FSConverter, &path, &given_root,
-                                     &read_only))
-        return NULL;
-    if (given_root != Py_None && !PyUnicode_FSConverter(given_root, &root)) {
-        Py_DECREF(path);
-        return NULL;
-    }
+    PyObject *given_root = Py_None;
+    *r = (reading){NULL, NULL, 0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, PyUnicode_FSConverter, &r->path, &given_root,
+                                     &r->read_only))
+        return -1;
+    if (given_root == Py_None || PyUnicode_FSConverter(given_root, &r->root)) return 0;
+    Py_CLEAR(r->path);
+    return -1;
+}
+
+static const char *reading_path(const reading *r) { return PyBytes_AS_STRING(r->path); }
+static const char *reading_root(const reading *r) { return r->root ? PyBytes_AS_STRING(r->root) : NULL; }
+
+static void reading_clear(reading *r)
+{
+    Py_CLEAR(r->path);
+    Py_CLEAR(r->root);
+}
+
+static PyObject *read_file(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    reading r;
+    if (reading_parse(&r, args, kwargs, "O&|Op:read_file") < 0) return NULL;
     pn_buf buf;
     pn_file_error err = {0};
     pn_status status;
     pn_buf_init(&buf, &pn_alloc_system);
     Py_BEGIN_ALLOW_THREADS
-    status = pn_read_file(&pn_vfs_posix, &pn_alloc_system, root ? PyBytes_AS_STRING(root) : NULL,
-                          PyBytes_AS_STRING(path), read_only != 0, &buf, &err);
+    status = pn_read_file(&pn_vfs_posix, &pn_alloc_system, reading_root(&r), reading_path(&r), r.read_only != 0, &buf,
+                          &err);
     Py_END_ALLOW_THREADS
-    Py_DECREF(path);
-    Py_XDECREF(root);
+    reading_clear(&r);
     PyObject *text = status == PN_OK ? pn_py_text(pn_state_of(module), &buf)
                                      : raise_reading(pn_state_of(module), status, &err);
     pn_buf_clear(&buf);
     return text;
 }
 
+PyDoc_STRVAR(load_vectors_doc,
+             "load_vectors($module, /, path, root=None, read_only=False)\n--\n\n"
+             "A large vector store's file as a table, without its text ever being in memory as a whole.\n\n"
+             "Args:\n"
+             "    path, root, read_only: as read_file takes them.\n\n"
+             "Returns:\n"
+             "    VectorTable | None: None when VectorTable.load(read_file(...)) has to decide.\n\n"
+             "Raises:\n"
+             "    OSError, JournalError: finishing an earlier commit failed.");
+
+/* The table of an open file; OK, NOMEM, or whatever makes it another's to read. */
+static pn_status load_open(int fd, uint64_t size, pn_vec *vec)
+{
+    pn_vec_init(vec, &pn_alloc_system);
+    pn_status s = pn_vec_load_json_file(vec, &pn_vfs_posix, fd, size, NULL);
+    (void)pn_vfs_posix.close(pn_vfs_posix.ctx, fd);
+    if (s != PN_OK) pn_vec_clear(vec);
+    return s;
+}
+
+static PyObject *load_vectors(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    reading r;
+    if (reading_parse(&r, args, kwargs, "O&|Op:load_vectors") < 0) return NULL;
+    pn_file_error err = {0};
+    pn_status opened, loaded = PN_ERR_UNSUPPORTED;
+    pn_vec vec;
+    int fd;
+    uint64_t size;
+    Py_BEGIN_ALLOW_THREADS
+    opened = pn_open_large_file(&pn_vfs_posix, &pn_alloc_system, reading_root(&r), reading_path(&r), r.read_only != 0,
+                                PN_VEC_PIECES_FROM, &fd, &size, &err);
+    if (opened == PN_OK) loaded = load_open(fd, size, &vec);
+    Py_END_ALLOW_THREADS
+    reading_clear(&r);
+    if (opened != PN_OK && opened != PN_ERR_UNSUPPORTED) return raise_reading(pn_state_of(module), opened, &err);
+    if (loaded == PN_ERR_NOMEM) return PyErr_NoMemory();
+    if (loaded != PN_OK) Py_RETURN_NONE;
+    return pn_py_vector_table(pn_state_of(module)->vector_type, &vec);
+}
+
 static PyMethodDef functions[] = {
+    {"load_vectors", (PyCFunction)(void (*)(void))load_vectors, METH_VARARGS | METH_KEYWORDS, load_vectors_doc},
     {"commit_files", (PyCFunction)(void (*)(void))commit_files, METH_VARARGS | METH_KEYWORDS, commit_files_doc},
     {"recover", (PyCFunction)(void (*)(void))recover, METH_VARARGS | METH_KEYWORDS, recover_doc},
     {"sweep", (PyCFunction)(void (*)(void))sweep, METH_VARARGS | METH_KEYWORDS, sweep_doc},

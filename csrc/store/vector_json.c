@@ -4,7 +4,7 @@
 #include "codec/json_write.h"
 #include "store/vector_pieces.h"
 
-enum { FIRST_VALUES = 4096 };
+enum { FIRST_VALUES = 4096, HEAD = 256 * 1024 };
 
 /* Keys and values of one member are collected first, so that their bytes can be one
  * blob and the map is sized once. */
@@ -17,6 +17,9 @@ typedef struct loader {
     pn_buf items;  /* staged */
     pn_buf values; /* double */
     const uint8_t *pieces_from; /* where pieces may be tried again */
+    const pn_vec_source *file;    /* of which only the head is in memory yet; NULL: none */
+    pn_buf text;                /* what is in memory of a file, and where in the file it begins */
+    uint64_t text_at;
 } loader;
 
 static pn_status put_str(loader *l, const pn_json_str *s, size_t *at, size_t *len)
@@ -40,8 +43,8 @@ static pn_status more_values(loader *l)
 
 static size_t count_of_rows(const loader *l, size_t row_text)
 {
-    size_t rest = (size_t)(l->r.end - l->r.p);
-    return rest / (row_text ? row_text : 1) + 2;
+    uint64_t rest = l->file ? l->file->size - (uint64_t)(l->r.p - l->r.base) : (uint64_t)(l->r.end - l->r.p);
+    return (size_t)(rest / (row_text ? row_text : 1)) + 2;
 }
 
 static pn_status read_row(loader *l, staged *s)
@@ -78,12 +81,43 @@ static pn_status read_meta(loader *l, staged *s)
     return PN_OK;
 }
 
+/* The file from `at` on becomes the text. */
+static pn_status take_text(loader *l, const pn_vec_source *file, uint64_t at)
+{
+    uint64_t rest = file->size > at ? file->size - at : 0;
+    PN_FAIL_IF(rest > SIZE_MAX / 4, PN_ERR_NOMEM);
+    l->text.len = 0;
+    l->text_at = at;
+    size_t got = 0;
+    PN_TRY(pn_buf_reserve(&l->text, (size_t)rest + 1));
+    PN_FAIL_IF(pn_file_read_at(file->vfs, file->fd, at, l->text.data, (size_t)rest, &got) != 0, PN_ERR_IO);
+    l->text.len = got;
+    l->r.base = l->r.p = l->pieces_from = l->text.data;
+    l->r.end = l->r.base + got;
+    return PN_OK;
+}
+
+/* Behind the first row of a file: the rows that are like it, while they are read; then what
+ * is left of the text. */
+static pn_status read_from_file(loader *l, const staged *s)
+{
+    const pn_vec_source *file = l->file;
+    uint64_t at = (uint64_t)(l->r.p - l->r.base);
+    l->file = NULL;
+    PN_TRY(pn_vec_read_pieces(l->v, file, &l->r, &at, &s->row, &l->bytes, &l->items));
+    return take_text(l, file, at);
+}
+
 /* Behind a row: what follows of the same kind, where it is much. After an odd row a piece's
  * worth is read before pieces are tried again. */
 static pn_status read_ahead(loader *l, const staged *s)
 {
+    if (l->file != NULL) return read_from_file(l, s);
     if (l->r.p < l->pieces_from || l->r.end - l->r.p < PN_VEC_PIECES_FROM) return PN_OK;
-    PN_TRY(pn_vec_read_pieces(l->v, &l->r, &s->row, &l->bytes, &l->items));
+    uint64_t at = (uint64_t)(l->r.p - l->r.base);
+    pn_vec_source text = {.size = (uint64_t)(l->r.end - l->r.base), .memory = l->r.base};
+    PN_TRY(pn_vec_read_pieces(l->v, &text, &l->r, &at, &s->row, &l->bytes, &l->items));
+    l->r.p = l->r.base + at;
     l->pieces_from = l->r.end - l->r.p < PN_VEC_PIECES_FROM ? l->r.end : l->r.p + PN_VEC_PIECES_FROM;
     return PN_OK;
 }
@@ -167,21 +201,68 @@ static pn_status read_members(loader *l)
     }
 }
 
+static void loader_init(loader *l, pn_vec *v)
+{
+    *l = (loader){.v = v};
+    pn_buf_init(&l->bytes, v->alloc);
+    pn_buf_init(&l->items, v->alloc);
+    pn_buf_init(&l->values, v->alloc);
+    pn_buf_init(&l->text, v->alloc);
+}
+
+static void begin(loader *l, pn_bytes text)
+{
+    pn_json_reader_init(&l->r, text);
+    l->pieces_from = l->r.p;
+}
+
+static pn_status end(loader *l, pn_status s, pn_error *err)
+{
+    if (s == PN_ERR_RANGE) s = PN_ERR_UNSUPPORTED; /* an integer that no double holds */
+    if (s != PN_OK && err != NULL) {
+        *err = l->r.error;
+        err->offset += l->text_at;
+    }
+    pn_buf_clear(&l->bytes);
+    pn_buf_clear(&l->items);
+    pn_buf_clear(&l->values);
+    pn_buf_clear(&l->text);
+    return s;
+}
+
 pn_status pn_vec_load_json(pn_vec *v, pn_bytes text, pn_error *err)
 {
-    loader l = {.v = v};
-    pn_json_reader_init(&l.r, text);
-    l.pieces_from = l.r.p;
-    pn_buf_init(&l.bytes, v->alloc);
-    pn_buf_init(&l.items, v->alloc);
-    pn_buf_init(&l.values, v->alloc);
-    pn_status s = read_members(&l);
-    if (s == PN_ERR_RANGE) s = PN_ERR_UNSUPPORTED; /* an integer that no double holds */
-    if (s != PN_OK && err != NULL) *err = l.r.error;
-    pn_buf_clear(&l.bytes);
-    pn_buf_clear(&l.items);
-    pn_buf_clear(&l.values);
-    return s;
+    loader l;
+    loader_init(&l, v);
+    begin(&l, text);
+    return end(&l, read_members(&l), err);
+}
+
+/* The start of a file of the usual form, with the vectors first, and all that follows. */
+static pn_status load_by_head(loader *l, const pn_vec_source *file)
+{
+    size_t got = 0;
+    PN_TRY(pn_buf_reserve(&l->text, HEAD));
+    PN_FAIL_IF(pn_file_read_at(file->vfs, file->fd, 0, l->text.data, HEAD, &got) != 0, PN_ERR_IO);
+    begin(l, (pn_bytes){l->text.data, got});
+    l->file = file;
+    return read_members(l);
+}
+
+pn_status pn_vec_load_json_file(pn_vec *v, const pn_vfs *vfs, int fd, uint64_t size, pn_error *err)
+{
+    pn_vec_source file = {.size = size, .vfs = vfs, .fd = fd};
+    loader l;
+    loader_init(&l, v);
+    if (size >= PN_VEC_PIECES_FROM) {
+        pn_status s = load_by_head(&l, &file);
+        if (l.file == NULL) return end(&l, s, err);
+        l.file = NULL; /* the head was not read up to the end of a row */
+        pn_vec_clear(v);
+    }
+    begin(&l, (pn_bytes){NULL, 0});
+    pn_status s = take_text(&l, &file, 0);
+    return end(&l, s == PN_OK ? read_members(&l) : s, err);
 }
 
 /* ---- writing ---- */

@@ -14,10 +14,15 @@
 #ifndef PN_STORE_VECTOR_JSON_H
 #define PN_STORE_VECTOR_JSON_H
 
+#include "os/file.h"
 #include "store/vector.h"
 
 /* Fills an empty table. After a failure the table must be cleared. */
 pn_status pn_vec_load_json(pn_vec *v, pn_bytes text, pn_error *err);
+
+/* The same from an open file of that size. Of a large one whose vectors come first, and are
+ * alike, only what follows them is ever in memory as a whole. IO: it could not be read. */
+pn_status pn_vec_load_json_file(pn_vec *v, const pn_vfs *vfs, int fd, uint64_t size, pn_error *err);
 
 /* Appends the file, byte for byte as json.dump writes it. Live cells take the next of
  * `live`, the canonical texts of all live cells in the order of metas. INVALID: there are

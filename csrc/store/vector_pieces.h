@@ -3,8 +3,10 @@
  *     {"embedding_dict": {"a": [..], "b": [..], "c": [..], "d": [..], "e": [..]}, ...
  *                       first row ^|<--- piece ---->|<--- piece ---->|<-- piece ...
  *
- * A piece is about a megabyte and ends behind a `]`, which is where a row ends if nobody
- * writes brackets into ids. Whoever takes it counts its `[`, takes that many rows of the
+ * A piece is at most a megabyte and ends behind a `]`, which is where a row ends if nobody
+ * writes brackets into ids. The text lies in memory, or in a file, from which each thread
+ * reads a piece into a block that stays in its cache: such a text is never in memory as a
+ * whole. Whoever takes a piece counts its `[`, takes that many rows of the
  * matrix, so that rows lie in the order of the text, and reads row after row until the end
  * of the piece or until something is not as in the row before the pieces: another
  * dimension, another width, a member's end, an error.
@@ -17,10 +19,19 @@
 #define PN_STORE_VECTOR_PIECES_H
 
 #include "codec/json_read.h"
+#include "os/file.h"
 #include "store/vector.h"
 
 /* Text from here on that is worth pieces. */
 enum { PN_VEC_PIECES_FROM = 2 * 1024 * 1024 };
+
+/* What pieces are cut from. */
+typedef struct pn_vec_source {
+    uint64_t size;       /* of the file: what it was when it was opened */
+    const pn_vfs *vfs;   /* NULL: in memory */
+    int fd;
+    const uint8_t *memory;
+} pn_vec_source;
 
 /* What one item of a member is before it is put into its map. */
 typedef struct pn_vec_staged {
@@ -29,9 +40,12 @@ typedef struct pn_vec_staged {
     pn_vec_row row;
 } pn_vec_staged;
 
-/* r stands behind a row that is like those that follow; then it stands behind the last one
- * read. Their ids are appended to *ids, one pn_vec_staged each to *items. Not to be called while
- * another thread looks at the table. O(text read); memory: one piece's ids and one row a thread. */
-pn_status pn_vec_read_pieces(pn_vec *v, pn_json_reader *r, const pn_vec_row *like, pn_buf *ids, pn_buf *items);
+/* `r` stands behind a row, which is like those that follow, and *at is that place in the text;
+ * then it is the place behind the last row read. Their ids are appended to *ids, one
+ * pn_vec_staged each to *items. What cannot be read from a file ends the pieces, no more. Not
+ * to be called while another thread looks at the table. O(text read); memory: the ids, and a
+ * row and, of a file, a piece a thread. */
+pn_status pn_vec_read_pieces(pn_vec *v, const pn_vec_source *text, const pn_json_reader *r, uint64_t *at,
+                             const pn_vec_row *like, pn_buf *ids, pn_buf *items);
 
 #endif

@@ -114,6 +114,15 @@ def read_file(
         return f.read()
 
 
+def load_vectors(path: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> Optional[_core.VectorTable]:
+    """A large local vector store's file as a table; None where ``read_file`` has to read it.
+
+    Raises:
+        OSError, JournalError: as ``read_file``.
+    """
+    return _core.load_vectors(local_path(path), None, _looking.get()) if unwrap_local(fs) else None
+
+
 def exists(path: Path, fs: Optional["fsspec.AbstractFileSystem"] = None) -> bool:
     """Whether there is a file or directory, like the peer's ``fs.exists(path)``.
 

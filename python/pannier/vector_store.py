@@ -845,6 +845,9 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
             data = NativeVectorData.over(found.vectors())
             _pack.bases.set(data, found.pack.base(found.name))
             return cls(data, fs=fs)
+        table = _files.load_vectors(persist_path, fs) if found is None else None
+        if table is not None:
+            return cls(NativeVectorData.over(table), fs=fs)
         content = _files.read_file(persist_path, fs) if found is None else found.text()
         table = _core.VectorTable.load(content)
         store = cls(NativeVectorData.over(table) if table is not None else _parsed(content, str(persist_path)), fs=fs)

@@ -1,9 +1,12 @@
 /* Large vector files, which are read in pieces: what is saved again is the text that was
- * loaded, whatever stands between the rows that are alike. */
+ * loaded, whatever stands between the rows that are alike. Everything is done twice, with
+ * the text in memory and from a file. */
 #include "check.h"
 #include "codec/number.h"
 #include "codec_check.h"
 #include "fail_alloc.h"
+#include "os/file_fault.h"
+#include "os/file_mem.h"
 #include "os/pool.h"
 #include "store/vector_json.h"
 #include "store/vector_pieces.h"
@@ -49,10 +52,28 @@ static void make(pn_buf *b, const odd *odds, size_t count, bool wide, size_t *at
     CHECK(b->len > 2 * PN_VEC_PIECES_FROM);
 }
 
+static bool from_file;
+static pn_fault fault; /* over the file, when a test sets it up */
+
+static pn_status load_file(const pn_buf *text, pn_vec *v, pn_error *err)
+{
+    pn_memfs *fs = pn_memfs_new(&pn_alloc_system);
+    CHECK_EQ_INT(pn_memfs_put(fs, "/f", pn_buf_view(text)), 0);
+    fault.below = pn_memfs_vfs(fs);
+    pn_vfs vfs = pn_fault_vfs(&fault);
+    int fd;
+    CHECK_EQ_INT(fault.below.open(fault.below.ctx, "/f", PN_OPEN_READ, 0, &fd), 0);
+    pn_status s = pn_vec_load_json_file(v, &vfs, fd, text->len, err);
+    CHECK_EQ_INT(fault.below.close(fault.below.ctx, fd), 0);
+    pn_memfs_free(fs);
+    return s;
+}
+
 static pn_status load(const pn_alloc *alloc, const pn_buf *text, pn_vec *v, pn_error *err)
 {
-    uint8_t *copy = exact_copy((const char *)text->data, text->len);
     pn_vec_init(v, alloc);
+    if (from_file) return load_file(text, v, err);
+    uint8_t *copy = exact_copy((const char *)text->data, text->len);
     pn_status s = pn_vec_load_json(v, (pn_bytes){copy, text->len}, err);
     free(copy);
     return s;
@@ -173,14 +194,84 @@ static void test_pieces_survive_every_failed_allocation(void)
     pn_buf_clear(&text);
 }
 
+/* Files that are not as the head would have them are read as a whole. */
+static void test_other_large_files(void)
+{
+    static const char *const begins[] = {"{\"metadata_dict\": {}, ", " \n{", "{\"text_id_to_ref_doc_id\": {}, "};
+    for (size_t i = 0; i < 2 * sizeof begins / sizeof *begins; i++) {
+        pn_buf text;
+        pn_buf_init(&text, &pn_alloc_system);
+        put(&text, begins[i / 2]);
+        put(&text, "\"embedding_dict\": {\"a\": [");
+        for (int k = 0; k < 700000; k++) put(&text, "0.5, ");
+        put(&text, "0.5]}}");
+        if (i % 2) put(&text, "!");
+        pn_vec v;
+        pn_error err;
+        CHECK_EQ_INT(load(&pn_alloc_system, &text, &v, &err), i % 2 ? PN_ERR_SYNTAX : PN_OK);
+        if (i % 2) CHECK_EQ_INT(err.offset, text.len - 1);
+        else CHECK(pn_omap_len(&v.rows) == 1 && v.bands[0].dim == 700001);
+        pn_vec_clear(&v);
+        pn_buf_clear(&text);
+    }
+}
+
+static void test_what_follows_far_behind_the_end_is_seen(void)
+{
+    pn_buf text;
+    pn_buf_init(&text, &pn_alloc_system);
+    put(&text, "{\"embedding_dict\": {}}");
+    CHECK_EQ_INT(pn_buf_reserve(&text, 2 * PN_VEC_PIECES_FROM), PN_OK);
+    memset(text.data + text.len, ' ', 2 * PN_VEC_PIECES_FROM);
+    text.len += 2 * PN_VEC_PIECES_FROM;
+    pn_vec v;
+    CHECK_EQ_INT(load(&pn_alloc_system, &text, &v, NULL), PN_OK);
+    pn_vec_clear(&v);
+    text.data[text.len - 1] = 'x';
+    pn_error err;
+    CHECK_EQ_INT(load(&pn_alloc_system, &text, &v, &err), PN_ERR_SYNTAX);
+    CHECK_EQ_INT(err.offset, text.len - 1);
+    pn_vec_clear(&v);
+    pn_buf_clear(&text);
+}
+
+/* A file that cannot be read somewhere is refused, or its text was complete all the same. */
+static void test_pieces_survive_every_failed_read(void)
+{
+    pn_buf text;
+    pn_buf_init(&text, &pn_alloc_system);
+    make(&text, NULL, 0, false, NULL);
+    size_t refused = 0;
+    for (size_t at = 0;; at++) {
+        fault = (pn_fault){.kind = PN_FAULT_ONCE, .at = at, .sys = 5};
+        pn_vec v;
+        pn_status s = load(&pn_alloc_system, &text, &v, NULL);
+        CHECK(s == PN_OK || (s == PN_ERR_IO && fault.hit));
+        if (s == PN_OK) CHECK_EQ_INT(pn_omap_len(&v.rows), ROWS);
+        refused += s != PN_OK;
+        pn_vec_clear(&v);
+        if (!fault.hit) break;
+    }
+    fault = (pn_fault){.kind = PN_FAULT_ONCE, .at = SIZE_MAX};
+    CHECK(refused >= 2 || !from_file);
+    pn_buf_clear(&text);
+}
+
 int main(void)
 {
     pn_pool_set_threads(3);
-    RUN(test_pieces_of_rows_alike);
-    RUN(test_pieces_around_odd_rows);
-    RUN(test_a_repeated_id_counts_once_with_its_last_row);
-    RUN(test_errors_have_their_place);
-    RUN(test_a_cut_file_is_refused);
-    RUN(test_pieces_survive_every_failed_allocation);
+    fault = (pn_fault){.kind = PN_FAULT_ONCE, .at = SIZE_MAX};
+    for (int i = 0; i < 2; i++) {
+        from_file = i != 0;
+        RUN(test_pieces_of_rows_alike);
+        RUN(test_pieces_around_odd_rows);
+        RUN(test_a_repeated_id_counts_once_with_its_last_row);
+        RUN(test_errors_have_their_place);
+        RUN(test_a_cut_file_is_refused);
+        RUN(test_other_large_files);
+        RUN(test_what_follows_far_behind_the_end_is_seen);
+        RUN(test_pieces_survive_every_failed_allocation);
+        RUN(test_pieces_survive_every_failed_read);
+    }
     return check_summary();
 }
