@@ -388,6 +388,14 @@ def _refuse_mixture(pack: Pack) -> None:
     refuse_mixture(pack.dir, pack.fs, {"stores": pack.stores, "foreign": {}, "json": pack.json})
 
 
+# There no file system moves several files at once: the new files are put one by one, and what
+# makes them count is put last.
+_CUT_OFF = (
+    " If a persist with format='json', or a conversion to JSON, was cut off: the pack is whole. Open it with "
+    "StorageContext.open(..., format='pack') and persist it with format='json' again."
+)
+
+
 def refuse_mixture(
     directory: str, fs: Optional["fsspec.AbstractFileSystem"], generation: Dict[str, Any]
 ) -> None:
@@ -398,6 +406,7 @@ def refuse_mixture(
             f"{directory} holds a pack ({MANIFEST}) and JSON files of the same stores that it does not know: "
             f"{', '.join(sorted(newer))}. Something that knows no packs has persisted there. Nothing was changed. "
             "Say which counts: format='pack' or format='json' (StorageContext.open, persist), or move the others away."
+            + ("" if _files.unwrap_local(fs) else _CUT_OFF)
         )
 
 

@@ -306,6 +306,51 @@ def test_a_segment_that_another_writer_has_just_put_is_left_alone(place: Place) 
     assert theirs not in names(place)  # that writer's base is gone
 
 
+class CutOff(Exception):
+    pass
+
+
+def test_a_conversion_to_json_that_is_cut_off_at_any_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack or the JSON files are whole; where it is not clear which, the error says how to go on."""
+    fs = fsspec.filesystem("memory")
+    puts = 0
+    context = made()
+    wanted = as_json(context, tmp_path / "wanted")
+    outcomes = []
+    for cut_at in range(100):
+        place = Place(f"/packs/{next(numbers)}-{random.random()}", fs, fs)
+        context.persist(place.root, fs=fs, format="pack")
+        puts = 0
+
+        def put(path: str, value: bytes, **kwargs: Any) -> None:
+            nonlocal puts
+            if puts == cut_at:
+                raise CutOff
+            puts += 1
+            type(fs).pipe_file(fs, path, value, **kwargs)
+
+        monkeypatch.setattr(fs, "pipe_file", put, raising=False)
+        try:
+            opened(place).persist(place.root, fs=fs, format="json")
+        except CutOff:
+            pass
+        monkeypatch.undo()
+        try:
+            found = opened(place)
+            outcomes.append("pack" if found.generation else "json")
+        except MixedFormatError as e:
+            assert "cut off" in str(e) and "format='pack'" in str(e)
+            outcomes.append("mixed")
+            found = opened(place, format="pack")
+        assert as_json(found, tmp_path / "found") == wanted
+        found.persist(place.root, fs=fs, format="json")
+        assert as_json(opened(place), tmp_path / "again") == wanted
+        assert not any(name.startswith("seg-") for name in names(place))
+        if puts < cut_at:
+            break
+    assert outcomes == sorted(outcomes, key=["pack", "mixed", "json"].index) and set(outcomes) == {"pack", "mixed", "json"}
+
+
 def test_damage_and_what_others_put_beside(place: Place) -> None:
     context = made()
     context.persist(place.root, fs=place.fs, format="pack")
