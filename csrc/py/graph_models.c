@@ -66,6 +66,60 @@ PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, P
     return object;
 }
 
+/* ---- ids ---- */
+
+/* Whether `text` with each quote made a space is `id`. */
+static bool is_unquoted(PyObject *text, PyObject *id)
+{
+    Py_ssize_t n = PyUnicode_GET_LENGTH(text);
+    if (n != PyUnicode_GET_LENGTH(id)) return false;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
+        if ((c == '"' ? ' ' : c) != PyUnicode_READ_CHAR(id, i)) return false;
+    }
+    return true;
+}
+
+/* Of a ChunkNode without an id: its decimal hash. */
+static bool is_hash(PyObject *text, PyObject *id)
+{
+    PyObject *number = text && PyUnicode_CheckExact(text) ? PyLong_FromSsize_t(PyObject_Hash(text)) : NULL;
+    PyObject *digits = number ? PyObject_Str(number) : NULL;
+    bool same = digits != NULL && PyUnicode_Compare(digits, id) == 0;
+    Py_XDECREF(number);
+    Py_XDECREF(digits);
+    return same;
+}
+
+static PyObject *field(PyObject *fields, PyObject *name)
+{
+    PyObject *value = PyDict_GetItemWithError(fields, name);
+    return value == NULL || value == Py_None || PyUnicode_CheckExact(value) ? value : NULL;
+}
+
+static bool entity_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+{
+    PyObject *name = field(fields, models->name[PN_GRAPH_NAME]);
+    return name != NULL && name != Py_None && is_unquoted(name, id);
+}
+
+static bool chunk_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+{
+    PyObject *own = field(fields, models->name[PN_GRAPH_ID]);
+    if (own == NULL) return false;
+    return own == Py_None ? is_hash(field(fields, models->name[PN_GRAPH_TEXT]), id) : PyUnicode_Compare(own, id) == 0;
+}
+
+bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *key)
+{
+    pn_graph_kind kind = pn_graph_kind_of(models, node);
+    if (!PyUnicode_CheckExact(key) || (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK)) return false;
+    PyObject *fields = pn_graph_dict_of(node);
+    bool has = fields && (kind == PN_GRAPH_ENTITY ? entity_has(models, fields, key) : chunk_has(models, fields, key));
+    PyErr_Clear();
+    return has;
+}
+
 /* ---- from Python ---- */
 
 /* A set of all names, if a copy of it has their order too: a larger table has another. */

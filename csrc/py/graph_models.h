@@ -49,8 +49,16 @@ bool pn_graph_models_hold(const pn_graph_models *models);
 /* The instance dict of a model, borrowed from the instance; NULL, no exception, if there is none. */
 PyObject *pn_graph_dict_of(PyObject *object);
 
+/* Whether the node is an entity or a chunk and `key` is its id; false in doubt. Sets no
+ * exception. */
+bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *key);
+
 /* A new instance with these fields: state as pydantic leaves it when all were given. Takes
  * no reference; the dict must not be used for anything else. NULL with an exception set. */
 PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, PyObject *fields);
+
+/* graph_triplets.c: whether it is a TripletIndex, and its method add: 0, or -1 with an exception. */
+bool pn_py_is_triplets(const pn_module_state *state, const PyObject *object);
+int pn_py_triplets_add(PyObject *triplets, PyObject *triplet);
 
 #endif

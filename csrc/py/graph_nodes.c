@@ -20,62 +20,6 @@ typedef struct {
     Py_ssize_t next_place, seen;
 } nodes_object;
 
-/* ---- ids ---- */
-
-/* Whether `text` with each quote made a space is `id`. */
-static bool is_unquoted(PyObject *text, PyObject *id)
-{
-    Py_ssize_t n = PyUnicode_GET_LENGTH(text);
-    if (n != PyUnicode_GET_LENGTH(id)) return false;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
-        if ((c == '"' ? ' ' : c) != PyUnicode_READ_CHAR(id, i)) return false;
-    }
-    return true;
-}
-
-/* Of a ChunkNode without an id: its decimal hash. */
-static bool is_hash(PyObject *text, PyObject *id)
-{
-    PyObject *number = text && PyUnicode_CheckExact(text) ? PyLong_FromSsize_t(PyObject_Hash(text)) : NULL;
-    PyObject *digits = number ? PyObject_Str(number) : NULL;
-    bool same = digits != NULL && PyUnicode_Compare(digits, id) == 0;
-    Py_XDECREF(number);
-    Py_XDECREF(digits);
-    return same;
-}
-
-static PyObject *field(PyObject *fields, PyObject *name)
-{
-    PyObject *value = PyDict_GetItemWithError(fields, name);
-    return value == NULL || value == Py_None || PyUnicode_CheckExact(value) ? value : NULL;
-}
-
-static bool entity_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
-{
-    PyObject *name = field(fields, models->name[PN_GRAPH_NAME]);
-    return name != NULL && name != Py_None && is_unquoted(name, id);
-}
-
-static bool chunk_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
-{
-    PyObject *own = field(fields, models->name[PN_GRAPH_ID]);
-    if (own == NULL) return false;
-    return own == Py_None ? is_hash(field(fields, models->name[PN_GRAPH_TEXT]), id) : PyUnicode_Compare(own, id) == 0;
-}
-
-/* Whether the node is of one of the two classes and `key` is its id; false in doubt. Runs no
- * Python code. */
-static bool has_id(const pn_graph_models *models, PyObject *node, PyObject *key)
-{
-    pn_graph_kind kind = pn_graph_kind_of(models, node);
-    if (!PyUnicode_CheckExact(key) || (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK)) return false;
-    PyObject *fields = pn_graph_dict_of(node);
-    bool has = fields && (kind == PN_GRAPH_ENTITY ? entity_has(models, fields, key) : chunk_has(models, fields, key));
-    PyErr_Clear();
-    return has;
-}
-
 static pn_module_state *state_of(PyObject *op) { return pn_state_of_type(Py_TYPE(op)); }
 
 /* ---- what is known ---- */
@@ -125,7 +69,7 @@ static int note_put(nodes_object *self, PyObject *key, PyObject *node)
     if (self->seen == NEVER) return 0;
     const pn_module_state *state = state_of((PyObject *)self);
     if (state == NULL) return -1;
-    if ((has_id(state->graph_models, node, key) ? take_out(self->odd, key) : note_odd(self, key)) < 0) return -1;
+    if ((pn_graph_has_id(state->graph_models, node, key) ? take_out(self->odd, key) : note_odd(self, key)) < 0) return -1;
     return put_place(self, key);
 }
 
@@ -142,7 +86,7 @@ static int look(nodes_object *self, const pn_module_state *state)
     forget(self);
     self->seen = state->graph_renames;
     while (PyDict_Next((PyObject *)self, &pos, &key, &node)) {
-        if (has_id(state->graph_models, node, key)) continue;
+        if (pn_graph_has_id(state->graph_models, node, key)) continue;
         Py_INCREF(key);
         int failed = note_odd(self, key); /* may run code of the key */
         Py_DECREF(key);

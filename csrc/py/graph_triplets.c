@@ -6,7 +6,7 @@
  * a tuple is in the set; and it does not count when its length is not that of the set:
  * somebody called a method of set itself.
  */
-#include "py/module.h"
+#include "py/graph_models.h"
 
 #include "py/json_py.h"
 #include "store/incidence.h"
@@ -165,15 +165,20 @@ static PyObject *set_method(PyObject *op, const char *name, PyObject *arg)
     return result;
 }
 
-static PyObject *triplets_add(PyObject *op, PyObject *triplet)
+int pn_py_triplets_add(PyObject *op, PyObject *triplet)
 {
     triplets_object *self = (triplets_object *)op;
     Py_ssize_t size = PySet_GET_SIZE(op);
-    if (PySet_Add(op, triplet) < 0) return NULL;
+    if (PySet_Add(op, triplet) < 0) return -1;
     bool grown = PySet_GET_SIZE(op) == size + 1;
     if (grown && self->index != NULL && !(is_triplet(triplet) && link_triplet(self->index, triplet))) forget(self);
     PyErr_Clear();
-    Py_RETURN_NONE;
+    return 0;
+}
+
+static PyObject *triplets_add(PyObject *op, PyObject *triplet)
+{
+    return pn_py_triplets_add(op, triplet) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* Whether it was there. */
@@ -267,12 +272,16 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
+bool pn_py_is_triplets(const pn_module_state *state, const PyObject *object)
+{
+    return PyType_IsSubtype(Py_TYPE(object), state->triplets_type);
+}
+
 int pn_py_add_graph_triplets(PyObject *module)
 {
+    pn_module_state *state = pn_state_of(module);
     PyObject *bases = PyTuple_Pack(1, &PySet_Type);
-    PyObject *type = bases ? PyType_FromModuleAndSpec(module, &spec, bases) : NULL;
-    int failed = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    if (bases != NULL) state->triplets_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, bases);
     Py_XDECREF(bases);
-    Py_XDECREF(type);
-    return failed;
+    return state->triplets_type ? PyModule_AddType(module, state->triplets_type) : -1;
 }

@@ -41,7 +41,7 @@ static int module_exec(PyObject *module)
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
         pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
         pn_py_add_graph_models, pn_py_add_graph_nodes, pn_py_add_graph_triplets,
-        pn_py_add_graph_encode, pn_py_add_graph_decode,
+        pn_py_add_graph_upsert, pn_py_add_graph_encode, pn_py_add_graph_decode,
         pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep, pn_py_add_vector_methods,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -60,6 +60,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->graph_view_type);
     Py_VISIT(state->graph_by_hand);
     Py_VISIT(state->graph_data_name);
+    Py_VISIT(state->triplets_type);
     Py_VISIT(state->text_type);
     Py_VISIT(state->snapshot_type);
     Py_VISIT(state->json_dumps);
@@ -86,6 +87,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->graph_view_type);
     Py_CLEAR(state->graph_by_hand);
     Py_CLEAR(state->graph_data_name);
+    Py_CLEAR(state->triplets_type);
     Py_CLEAR(state->text_type);
     Py_CLEAR(state->snapshot_type);
     Py_CLEAR(state->json_dumps);

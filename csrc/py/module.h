@@ -27,6 +27,7 @@ typedef struct pn_module_state {
     PyObject *graph_by_hand;
     int graph_inner_limit;
     PyObject *graph_data_name;     /* "_data" */
+    PyTypeObject *triplets_type;   /* TripletIndex */
     pn_graph_models *graph_models; /* of a property graph, or NULL */
     Py_ssize_t graph_renames;      /* how often a node of one may have got another id */
     PyTypeObject *text_type;
@@ -81,6 +82,7 @@ void pn_graph_models_free(pn_graph_models *models);
 int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg);
 int pn_py_add_graph_nodes(PyObject *module); /* graph_nodes.c: NodeIndex */
 int pn_py_add_graph_triplets(PyObject *module); /* graph_triplets.c: TripletIndex */
+int pn_py_add_graph_upsert(PyObject *module); /* graph_upsert.c: many nodes, many relations */
 int pn_py_add_graph_encode(PyObject *module); /* graph_encode.c: a property graph to text */
 int pn_py_add_graph_decode(PyObject *module); /* graph_decode.c: and back */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */

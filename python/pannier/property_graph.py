@@ -275,6 +275,15 @@ def _every_touching(graph: LabelledPropertyGraph, ids: Any) -> List[Triplet]:
 # ----- Changing -----
 
 
+def _plain_containers(graph: Any) -> Any:
+    """(nodes, relations, triplets) that the core can put relations into, or None."""
+    if type(graph) is not LabelledPropertyGraph:
+        return None
+    found = (graph.nodes, graph.relations, graph.triplets)
+    plain = type(found[0]) in (dict, NodeDict) and type(found[1]) is dict and type(found[2]) is TripletSet
+    return found if plain else None
+
+
 def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
     """``graph.add_relation(relation)`` in one go, but a relation that is gone comes back."""
     nodes, source, target, label = graph.nodes, relation.source_id, relation.target_id, relation.label
@@ -459,8 +468,17 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             super().upsert_nodes(nodes)
             return
         stored = graph.nodes
-        for node in nodes:
-            stored[node.name.replace('"', " ") if type(node) is EntityNode else node.id] = node
+        if type(nodes) is not list or type(stored) not in (dict, NodeDict):
+            for node in nodes:
+                stored[node.id] = node
+            return
+        done = 0
+        while True:
+            done = _core.graph_put_nodes(stored, nodes, done)
+            if done >= len(nodes):
+                return
+            stored[nodes[done].id] = nodes[done]
+            done += 1
 
     def upsert_relations(self, relations: List[Relation]) -> None:
         """Add relations, and nodes for ends that are not there.
@@ -468,15 +486,29 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         A relation of a triplet that is there stays what it is, but for one that is
         gone (two triplets can share one, and deleting either takes it away).
         """
+        if type(relations) is not list:
+            for relation in relations:
+                self._upsert_relation(relation)
+            return
+        done = 0
+        while True:
+            containers = _plain_containers(self.graph)
+            if containers is not None:
+                done = _core.graph_put_relations(containers, relations, done)
+            if done >= len(relations):
+                return
+            self._upsert_relation(relations[done])
+            done += 1
+
+    def _upsert_relation(self, relation: Relation) -> None:
         graph = self.graph
         ours = type(graph) is LabelledPropertyGraph
-        for relation in relations:
-            if ours and type(relation) is Relation:
-                _add_relation(graph, relation)
-                continue
-            graph.add_relation(relation)
-            if ours:
-                graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
+        if ours and type(relation) is Relation:
+            _add_relation(graph, relation)
+            return
+        graph.add_relation(relation)
+        if ours:
+            graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
 
     def delete(
         self,

@@ -1,0 +1,161 @@
+/* graph_upsert.c: nodes and relations put into a property graph, many in a call.
+ *
+ * Both functions do the entries of a list from a place on, as long as each is out of the
+ * ordinary in nothing, and tell how far they came: the caller does the next one the long
+ * way, and calls again. Nothing is held between two entries, so code that runs when
+ * something displaced is released may do what it likes.
+ */
+#include "py/graph_models.h"
+#include "py/json_py.h"
+
+/* Whether it was done: 1; 0: it is not for this function; -1: an exception. */
+typedef int (*put_one)(const pn_module_state *state, PyObject *graph, PyObject *entry);
+
+static PyObject *put_some(const pn_module_state *state, PyObject *graph, PyObject *list, Py_ssize_t from, put_one put)
+{
+    int gc = pn_gc_pause(); /* what is made here stays, there is nothing to collect */
+    int done = from >= 0;
+    while (done > 0 && from < PyList_GET_SIZE(list)) {
+        PyObject *entry = Py_NewRef(PyList_GET_ITEM(list, from));
+        done = put(state, graph, entry);
+        Py_DECREF(entry);
+        from += done > 0;
+    }
+    pn_gc_resume(gc);
+    return done < 0 ? NULL : PyLong_FromSsize_t(from);
+}
+
+/* ---- nodes ---- */
+
+/* What its id is when that is a field as it stands: borrowed, or NULL. */
+static PyObject *plain_id(const pn_graph_models *models, PyObject *node)
+{
+    pn_graph_kind kind = pn_graph_kind_of(models, node);
+    if (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK) return NULL;
+    PyObject *fields = pn_graph_dict_of(node);
+    PyObject *id = fields ? PyDict_GetItemWithError(fields, models->name[kind == PN_GRAPH_ENTITY ? PN_GRAPH_NAME : PN_GRAPH_ID]) : NULL;
+    if (id == NULL || !PyUnicode_CheckExact(id)) return NULL;
+    bool quoted = kind == PN_GRAPH_ENTITY && PyUnicode_FindChar(id, '"', 0, PyUnicode_GET_LENGTH(id), 1) >= 0;
+    return quoted ? NULL : id;
+}
+
+static int put_node(const pn_module_state *state, PyObject *nodes, PyObject *node)
+{
+    PyObject *id = Py_XNewRef(plain_id(state->graph_models, node));
+    if (id == NULL) return PyErr_Occurred() ? -1 : 0;
+    int failed = PyObject_SetItem(nodes, id, node);
+    Py_DECREF(id);
+    return failed < 0 ? -1 : 1;
+}
+
+static PyObject *graph_put_nodes(PyObject *module, PyObject *args)
+{
+    PyObject *nodes, *list;
+    Py_ssize_t from;
+    if (!PyArg_ParseTuple(args, "O!O!n:graph_put_nodes", &PyDict_Type, &nodes, &PyList_Type, &list, &from)) return NULL;
+    return put_some(pn_state_of(module), nodes, list, from, put_node);
+}
+
+/* ---- relations ---- */
+
+enum { SOURCE, LABEL, TARGET };
+
+/* "source_label_target" */
+static PyObject *relation_key(PyObject *const *parts)
+{
+    Py_ssize_t n = 2, at = 0;
+    Py_UCS4 most = '_';
+    for (int i = 0; i < 3; i++) {
+        Py_UCS4 max = PyUnicode_MAX_CHAR_VALUE(parts[i]);
+        n += PyUnicode_GET_LENGTH(parts[i]);
+        if (max > most) most = max;
+    }
+    PyObject *key = PyUnicode_New(n, most);
+    for (int i = 0; key != NULL && i < 3; i++) {
+        if (i) PyUnicode_WRITE(PyUnicode_KIND(key), PyUnicode_DATA(key), at++, '_');
+        Py_ssize_t len = PyUnicode_GET_LENGTH(parts[i]);
+        if (len && PyUnicode_CopyCharacters(key, at, parts[i], 0, len) < 0) Py_CLEAR(key);
+        at += len;
+    }
+    return key;
+}
+
+static void parts_clear(PyObject *parts[3])
+{
+    for (int i = 0; i < 3; i++) Py_CLEAR(parts[i]);
+}
+
+/* New references to the relation's fields; false, and none, when they are not three exact str. */
+static bool parts_of(const pn_graph_models *models, PyObject *relation, PyObject *parts[3])
+{
+    static const pn_graph_field fields[3] = {PN_GRAPH_SOURCE, PN_GRAPH_LABEL, PN_GRAPH_TARGET};
+    PyObject *dict = pn_graph_kind_of(models, relation) == PN_GRAPH_RELATION ? pn_graph_dict_of(relation) : NULL;
+    bool good = dict != NULL;
+    for (int i = 0; good && i < 3; i++) {
+        parts[i] = Py_XNewRef(PyDict_GetItemWithError(dict, models->name[fields[i]]));
+        good = parts[i] != NULL && PyUnicode_CheckExact(parts[i]);
+    }
+    if (!good) parts_clear(parts);
+    return good;
+}
+
+/* Whether there is a node of that key, and the key is its id. */
+static bool stands_there(const pn_graph_models *models, PyObject *nodes, PyObject *id)
+{
+    PyObject *node = PyDict_GetItemWithError(nodes, id);
+    return node != NULL && pn_graph_has_id(models, node, id);
+}
+
+/* A triplet that was there keeps its relation, if it has one. */
+static int put_triplet(PyObject *const *containers, PyObject *triplet, PyObject *key, PyObject *relation)
+{
+    PyObject *relations = containers[1], *triplets = containers[2];
+    Py_ssize_t size = PySet_GET_SIZE(triplets);
+    if (pn_py_triplets_add(triplets, triplet) < 0) return -1;
+    bool new = PySet_GET_SIZE(triplets) > size;
+    if (new) return PyDict_SetItem(relations, key, relation) < 0 ? -1 : 1;
+    return PyDict_SetDefault(relations, key, relation) ? 1 : -1;
+}
+
+static int put_parts(PyObject *const *containers, PyObject *const *parts, PyObject *relation)
+{
+    PyObject *triplet = PyTuple_Pack(3, parts[SOURCE], parts[LABEL], parts[TARGET]);
+    PyObject *key = triplet ? relation_key(parts) : NULL;
+    int done = key ? put_triplet(containers, triplet, key, relation) : -1;
+    Py_XDECREF(triplet);
+    Py_XDECREF(key);
+    return done;
+}
+
+static int put_relation(const pn_module_state *state, PyObject *graph, PyObject *relation)
+{
+    const pn_graph_models *models = state->graph_models;
+    PyObject *const *containers = &PyTuple_GET_ITEM(graph, 0);
+    PyObject *parts[3] = {NULL};
+    if (!parts_of(models, relation, parts)) return PyErr_Occurred() ? -1 : 0;
+    bool plain = stands_there(models, containers[0], parts[SOURCE]) && stands_there(models, containers[0], parts[TARGET]);
+    int done = plain ? put_parts(containers, parts, relation) : PyErr_Occurred() ? -1 : 0;
+    parts_clear(parts);
+    return done;
+}
+
+static PyObject *graph_put_relations(PyObject *module, PyObject *args)
+{
+    pn_module_state *state = pn_state_of(module);
+    PyObject *graph, *list;
+    Py_ssize_t from;
+    if (!PyArg_ParseTuple(args, "O!O!n:graph_put_relations", &PyTuple_Type, &graph, &PyList_Type, &list, &from)) return NULL;
+    bool good = PyTuple_GET_SIZE(graph) == 3 && PyDict_Check(PyTuple_GET_ITEM(graph, 0)) &&
+                PyDict_CheckExact(PyTuple_GET_ITEM(graph, 1)) && pn_py_is_triplets(state, PyTuple_GET_ITEM(graph, 2));
+    if (!good) return PyErr_Format(PyExc_TypeError, "graph_put_relations() takes (dict, dict, TripletIndex)");
+    return put_some(state, graph, list, from, put_relation);
+}
+
+static PyMethodDef functions[] = {
+    {"graph_put_nodes", graph_put_nodes, METH_VARARGS, "graph_put_nodes(nodes, list, from) -> int: how far it came."},
+    {"graph_put_relations", graph_put_relations, METH_VARARGS,
+     "graph_put_relations((nodes, relations, triplets), list, from) -> int: how far it came."},
+    {NULL, NULL, 0, NULL},
+};
+
+int pn_py_add_graph_upsert(PyObject *module) { return PyModule_AddFunctions(module, functions); }
