@@ -346,6 +346,11 @@ static PyObject *run_delete_ref_doc(doc_call *c)
     return result;
 }
 
+static PyObject *run_to_dict(doc_call *c)
+{
+    return pn_py_kv_untouched(c->state, c->table) ? pn_py_kv_to_dict(c->table) : not_implemented();
+}
+
 #define METHOD(NAME, FIRST, SECOND, OPTIONAL)                                                                         \
     static PyObject *doc_##NAME(PyObject *self, PyTypeObject *cls, PyObject *const *args, Py_ssize_t nargs, PyObject *kw) \
     {                                                                                                                 \
@@ -366,6 +371,7 @@ METHOD(get_all_ref_doc_info, NULL, NULL, false)
 METHOD(ref_doc_exists, "ref_doc_id", NULL, false)
 METHOD(delete_document, "doc_id", "raise_error", true)
 METHOD(delete_ref_doc, "ref_doc_id", "raise_error", true)
+METHOD(to_dict, NULL, NULL, false)
 
 #define ENTRY(NAME, DOC) {#NAME, (PyCFunction)(void (*)(void))doc_##NAME, METH_METHOD | METH_FASTCALL | METH_KEYWORDS, DOC}
 
@@ -401,6 +407,10 @@ static PyMethodDef doc_methods[] = {
                           "Raises:\n    ValueError: \"ref_doc_id X not found.\" unless raise_error is False."),
     {NULL, NULL, 0, NULL},
 };
+
+/* Not in the type, since only one of the classes has it: simple_to_dict of the module. */
+static PyMethodDef to_dict_method =
+    ENTRY(to_dict, "to_dict($self)\n--\n\nThe collections as a dict of dicts, as SimpleKVStore.to_dict.");
 
 static PyType_Slot doc_slots[] = {
     {Py_tp_doc, "Methods of the document stores that do without Python code where all is as usual."},
@@ -474,5 +484,8 @@ int pn_py_add_doc_methods(PyObject *module)
     pn_module_state *state = pn_state_of(module);
     state->doc_methods = (PyTypeObject *)PyType_FromModuleAndSpec(module, &doc_spec, NULL);
     if (state->doc_methods == NULL || PyModule_AddFunctions(module, functions) < 0) return -1;
-    return PyModule_AddType(module, state->doc_methods);
+    PyObject *method = PyDescr_NewMethod(state->doc_methods, &to_dict_method);
+    int failed = method == NULL || PyModule_AddObjectRef(module, "simple_to_dict", method) < 0;
+    Py_XDECREF(method);
+    return failed ? -1 : PyModule_AddType(module, state->doc_methods);
 }

@@ -165,7 +165,7 @@ int pn_kvt_ready(pn_kv_object *self)
 /* Whether the class's methods are KVTable's. A class that changes gets another version tag. */
 static bool class_untouched(const pn_module_state *state, PyTypeObject *type)
 {
-    static const char *const names[] = {"put", "put_all", "get", "get_all", "delete"};
+    static const char *const names[] = {"put", "put_all", "get", "get_all", "delete", "to_dict"};
     bool same = true;
     for (size_t i = 0; same && i < sizeof names / sizeof *names; i++) {
         PyObject *its = PyObject_GetAttrString((PyObject *)type, names[i]);
@@ -178,16 +178,17 @@ static bool class_untouched(const pn_module_state *state, PyTypeObject *type)
     return same;
 }
 
-bool pn_py_kv_untouched(const pn_module_state *state, PyObject *table)
+bool pn_py_kv_untouched(pn_module_state *state, PyObject *table)
 {
     enum { FIELDS = 1 }; /* _mapping_factory */
     pn_kv_object *self = (pn_kv_object *)table;
     PyTypeObject *type = Py_TYPE(self);
     unsigned tag = pn_type_version(type);
-    if (tag == 0 || tag != self->own_tag) {
+    if (tag == 0 || (tag != self->own_tag && tag != state->kv_own_tag)) {
         if (!class_untouched(state, type)) return false;
-        self->own_tag = pn_type_version(type);
+        tag = state->kv_own_tag = pn_type_version(type);
     }
+    self->own_tag = tag;
     PyObject *dict = PyObject_GenericGetDict(table, NULL);
     bool untouched = dict != NULL && !pn_instance_hides(dict, type, FIELDS);
     Py_XDECREF(dict);

@@ -374,14 +374,19 @@ static PyObject *kv_surrender(PyObject *op, PyObject *unused)
     return Py_NewRef(self->plain);
 }
 
-static PyObject *kv_to_dict(PyObject *op, PyObject *unused)
+PyObject *pn_py_kv_to_dict(PyObject *table)
 {
-    (void)unused;
-    kv_object *self = (kv_object *)op;
+    kv_object *self = (kv_object *)table;
     if (pn_kvt_surrender(self) < 0) return NULL;
     PyObject *plain = Py_NewRef(self->plain), *copy = shallow_copy(plain);
     Py_DECREF(plain);
     return copy;
+}
+
+static PyObject *kv_to_dict(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    return pn_py_kv_to_dict(op);
 }
 
 static PyObject *kv_dump(PyObject *op, PyObject *unused)

@@ -13,7 +13,10 @@
 pn_kv *pn_py_kv(pn_module_state *state, PyObject *table);
 /* Whether a KVTable's put, get and so on are that class's: neither overridden nor replaced, on
  * the class or the object. Whoever works on the contents without calling them asks first. */
-bool pn_py_kv_untouched(const pn_module_state *state, PyObject *table);
+bool pn_py_kv_untouched(pn_module_state *state, PyObject *table);
+
+/* table.to_dict() of such a one. */
+PyObject *pn_py_kv_to_dict(PyObject *table);
 /* The store, whatever its methods are: for what the peer would not call them for. */
 pn_kv *pn_py_kv_contents(pn_module_state *state, PyObject *table);
 

@@ -19,6 +19,7 @@ typedef struct pn_vector_classes pn_vector_classes; /* vector_methods.c */
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
+    unsigned kv_own_tag; /* of the class last found to have kv_type's methods, see kv_state.c */
     PyTypeObject *vector_type;
     PyTypeObject *graph_type;
     PyTypeObject *graph_part_type;

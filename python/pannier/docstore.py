@@ -351,10 +351,7 @@ class SimpleDocumentStore(_core.DocMethods, _DocumentStoreMethods, PeerSimpleDoc
         """A store over the given collections (inner dicts are shared)."""
         return cls(SimpleKVStore.from_dict(save_dict), namespace)
 
-    def to_dict(self) -> dict:
-        """The collections as a dict of dicts, as ``SimpleKVStore.to_dict``."""
-        kvstore = self._kvstore  # the peer's isinstance of an ABC takes longer than all the rest
-        return kvstore.to_dict() if type(kvstore) is SimpleKVStore else super().to_dict()
+    to_dict = _core.simple_to_dict
 
     def _pn_encode(self) -> Optional[Any]:
         """The file's bytes, or None when the key-value store is not pannier's."""

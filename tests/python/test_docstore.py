@@ -997,6 +997,28 @@ def test_to_dict_is_the_store_from_then_on(pair):
     same_state(a, b)
 
 
+@pytest.mark.parametrize("on_class", [False, True])
+def test_to_dict_calls_the_key_value_stores(pair, on_class):
+    for store in pair:
+        owner = type(store._kvstore) if on_class else store._kvstore
+        with mock.patch.object(owner, "to_dict", lambda *_: {"replaced": {}}):
+            assert store.to_dict() == {"replaced": {}}
+        assert "replaced" not in store.to_dict()
+        assert type(store).to_dict(store) == store.to_dict()
+    same(lambda s: s.to_dict(5), *pair)
+
+
+def test_to_dict_of_a_subclass():
+    class Mine(impl.SimpleDocumentStore):
+        def to_dict(self):
+            return {"mine": super().to_dict()}
+
+    store = Mine()
+    store.add_documents(batch())
+    assert set(store.to_dict()["mine"]) == {"docstore/ref_doc_info", "docstore/data", "docstore/metadata"}
+    assert not hasattr(impl.KVDocumentStore, "to_dict")
+
+
 def test_to_dict_and_from_dict_share_the_inner_dicts():
     for side in SIDES:
         store = side.SimpleDocumentStore()
