@@ -143,6 +143,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds (two at most above 5,000 nodes, one above 20,000)")
     parser.add_argument("--budget", type=float, default=0.1, help="seconds for one row of one side and round")
     parser.add_argument("--patient", action="store_true", help="run LlamaIndex's quadratic ways in full too")
+    parser.add_argument("--million", action="store_true", help="search a million vectors too, pannier alone (4 GB)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; no report unless --out names a folder")
     parser.add_argument("--work", help="folder for the data (default: a temporary one, removed)")
     parser.add_argument("--out", help="folder of the report (default: docs, and README.md)")
@@ -182,6 +183,7 @@ def make_settings(args: argparse.Namespace, work: str) -> Settings:
         rounds=args.rounds,
         budget=args.budget,
         patient=args.patient,
+        million=[1_000_000] if args.million else [],
         work=work,
         env={"LD_PRELOAD": library} if library else {},
     )

@@ -93,7 +93,8 @@ class Group:
 
     alone: each side needs a fresh process at any size.
     where: "all" sizes, only the "small" ones, only the "large" ones, "once" (no size), or at
-           sizes of its own ("growth").
+           sizes of its own ("growth", "million").
+    own_data: does without the size's nodes and vectors.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Group:
     sides: tuple[str, ...] = ("peer", "pannier")
     where: str = "all"
     limit: Optional[Case] = None
+    own_data: bool = False
 
 
 GROUPS: dict[str, Group] = {}

@@ -33,6 +33,7 @@ class Settings:
     rounds: int = 3
     budget: float = 0.1
     patient: bool = False
+    million: list[int] = field(default_factory=list)  # sizes for pannier alone
     work: str = ""
     env: dict[str, str] = field(default_factory=dict)
 
@@ -105,6 +106,10 @@ def plan(settings: Settings) -> Iterator[Job]:
     for n in [] if only_small else settings.growth:
         if groups := chosen(settings, "growth"):
             yield from at_size(settings, groups, n, settings.growth_dim, 0, True)
+    for n in settings.million:
+        if groups := chosen(settings, "million"):
+            yield from at_size(settings, groups, n, settings.dim, 0, False)
+            yield Job([g.name for g in groups], ["limit"], n, settings.dim, settings.work, settings.budget, False)
 
 
 def call(command: list[str], env: dict[str, str], seconds: Optional[float] = None) -> Any:

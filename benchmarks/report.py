@@ -251,7 +251,7 @@ def markdown(data: dict[str, Any], plots: list[str]) -> list[str]:
         out += ["", "### Growth", "", f"The cost of a small change beside what is there ({data['settings']['growth_dim']} dimensions).", ""]
         out += [f"![{name}]({name}.svg)" for name in plots if name == "growth"]
         out += ["", *growth_table(summary, grown)]
-    for n in data["settings"]["sizes"]:
+    for n in [*data["settings"]["sizes"], *data["settings"].get("million", [])]:
         if any(str(n) in summary[name] for name in names):
             out += ["", f"### {n:,} nodes", "", *full_table(summary, names, n)]
     if data["alternatives"]:

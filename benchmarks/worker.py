@@ -23,7 +23,7 @@ def run(job: dict[str, Any]) -> Outcome:
     outcome = Outcome()
     sides = {s: Bench(s, job["n"], job["dim"], job["work"], job["patient"]) for s in job["sides"]}
     first = next(iter(sides.values()))
-    if not os.path.isdir(first.data):
+    if not os.path.isdir(first.data) and not all(GROUPS[name].own_data for name in job["groups"]):
         prepare(first)
     for name in job["groups"]:
         group = GROUPS[name]

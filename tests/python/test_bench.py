@@ -231,6 +231,14 @@ def test_group_small_alone_runs_every_store_at_small_sizes_only():
     assert {"kv", "vectors", "documents", "structs", "graph", "property", "context", "load"} <= set(jobs[0].groups)
 
 
+def test_a_million_vectors_are_searched_by_pannier_alone_and_when_asked():
+    asked = settings("--sizes", "1000", "--groups", "scan,million", "--rounds", "1")
+    assert {j.n for j in plan.plan(asked)} == {1000}
+    asked.million = [1_000_000]
+    jobs = [j for j in plan.plan(asked) if j.n == 1_000_000]
+    assert [(j.groups, j.sides) for j in jobs] == [(["million"], ["pannier"]), (["million"], ["limit"])]
+
+
 def test_unknown_groups_and_sizes_are_refused(capsys):
     with pytest.raises(SystemExit):
         bench.parse(["--groups", "nothing"])
