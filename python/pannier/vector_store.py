@@ -641,6 +641,12 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
         data = self.data
         return data._synced() if type(data) is NativeVectorData else None
 
+    def _unread_table(self) -> Any:
+        """The same, not synced, for what reads no vectors: comparing all that are out, for each
+        node that is added, would take far longer than the adding."""
+        data = self.data
+        return data._table if type(data) is NativeVectorData else None
+
     def __getstate__(self) -> Dict[str, Any]:
         """As in LlamaIndex, which leaves out what cannot be pickled: that must not be damaged data.
 
@@ -671,7 +677,7 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
             return super().add(nodes, **add_kwargs)
         done = 0
         while done < len(nodes):
-            table = self._table()
+            table = self._unread_table()
             if table is None:
                 super().add(nodes[done:], **add_kwargs)
                 break
@@ -683,7 +689,7 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
 
     def _add_slowly(self, node: BaseNode) -> None:
         super().add([node])
-        table = self._table()
+        table = self._unread_table()
         if table is not None:  # LlamaIndex made the metadata dict; nobody else has it
             table.set_text(node.node_id, table.peek(METAS, node.node_id))
 
@@ -699,7 +705,7 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
             node_ids (list[str] | None): None for all nodes.
             filters (MetadataFilters | None): None for no restriction.
         """
-        table, ids = self._table(), _id_tuple(node_ids)
+        table, ids = self._unread_table(), _id_tuple(node_ids)
         specs, condition = _filter_specs(filters)
         fast = table is not None and ids is not _NOT_PLAIN and specs is not _NOT_PLAIN
         if fast and specs is not None and _BUILD_FILTER is not None and not _filters_as_known():

@@ -302,3 +302,23 @@ def test_threads_that_change_lists() -> None:
 
 def test_vector_methods_adds_no_memory() -> None:
     assert _core.VectorMethods.__basicsize__ == object.__basicsize__
+
+
+def test_adding_and_deleting_do_not_look_at_the_lists_that_are_out() -> None:
+    """They read no vectors, and many lists may be out: a node would cost as much as a query."""
+    results = []
+    for cls in BOTH:
+        store = filled(cls)
+        held = [store.get(f"n{i}") for i in range(6)]
+        held[0][0] = None  # what no table holds: whoever looks surrenders
+        held[4][0] = 5.0
+        store.add([TextNode(id_="new", text="t", embedding=[1.0, 2.0, 3.0])])
+        store.add([TextNode(id_="n2", text="t", embedding=[3.0, 2.0, 1.0])])
+        store.add([TextNode(id_="odd", text="t", embedding=[1.0, 2.0, 3.0], metadata={"x": "NaN"})])  # not in C
+        store.delete_nodes(["n3"])
+        store.delete("d1")
+        assert cls is Peer or type(store.data) is NativeVectorData
+        held[2][0] = held[3][0] = 7.0  # nobody's by now
+        results.append((list(map(repr, held)), store.to_dict()))
+        assert type(store.data) is SimpleVectorStoreData
+    assert results[0] == results[1]
