@@ -120,6 +120,20 @@ bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *ke
     return has;
 }
 
+bool pn_graph_is_triplet(PyObject *o)
+{
+    bool good = PyTuple_CheckExact(o) && PyTuple_GET_SIZE(o) == 3;
+    for (int i = 0; good && i < 3; i++) good = PyUnicode_CheckExact(PyTuple_GET_ITEM(o, i));
+    return good;
+}
+
+bool pn_graph_all_str(PyObject *list)
+{
+    Py_ssize_t i = 0;
+    while (i < PyList_GET_SIZE(list) && PyUnicode_CheckExact(PyList_GET_ITEM(list, i))) i++;
+    return i == PyList_GET_SIZE(list);
+}
+
 /* ---- from Python ---- */
 
 /* A set of all names, if a copy of it has their order too: a larger table has another. */

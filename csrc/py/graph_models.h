@@ -53,9 +53,15 @@ PyObject *pn_graph_dict_of(PyObject *object);
  * exception. */
 bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *key);
 
+bool pn_graph_is_triplet(PyObject *object); /* an exact tuple of three exact str */
+bool pn_graph_all_str(PyObject *list);      /* of exact str, all of them */
+
 /* A new instance with these fields: state as pydantic leaves it when all were given. Takes
  * no reference; the dict must not be used for anything else. NULL with an exception set. */
 PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, PyObject *fields);
+
+/* graph_upsert.c: "source_label_target" of three str, what `relations` has them under. */
+PyObject *pn_graph_relation_key(PyObject *const *parts);
 
 /* graph_triplets.c: whether it is a TripletIndex, and its method add: 0, or -1 with an exception. */
 bool pn_py_is_triplets(const pn_module_state *state, const PyObject *object);

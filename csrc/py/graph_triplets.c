@@ -23,12 +23,6 @@ typedef struct {
     pn_bytes source, target;
 } ends;
 
-static bool is_triplet(PyObject *o)
-{
-    return PyTuple_CheckExact(o) && PyTuple_GET_SIZE(o) == 3 && PyUnicode_CheckExact(PyTuple_GET_ITEM(o, 0)) &&
-           PyUnicode_CheckExact(PyTuple_GET_ITEM(o, 1)) && PyUnicode_CheckExact(PyTuple_GET_ITEM(o, 2));
-}
-
 static bool ends_of(PyObject *triplet, ends *e)
 {
     for (int i = 0; i < 2; i++) pn_buf_init(&e->scratch[i], &pn_alloc_system);
@@ -87,7 +81,7 @@ static pn_incidence *index_of(PyObject *set)
     PyObject *iterator = PyObject_GetIter(set), *triplet;
     bool good = iterator != NULL;
     while (good && (triplet = PyIter_Next(iterator)) != NULL) {
-        good = is_triplet(triplet) && link_triplet(made.index, triplet);
+        good = pn_graph_is_triplet(triplet) && link_triplet(made.index, triplet);
         Py_DECREF(triplet);
     }
     Py_XDECREF(iterator);
@@ -138,19 +132,12 @@ static PyObject *touching(const pn_incidence *index, PyObject *ids)
     return found;
 }
 
-static bool all_str(PyObject *list)
-{
-    Py_ssize_t i = 0;
-    while (i < PyList_GET_SIZE(list) && PyUnicode_CheckExact(PyList_GET_ITEM(list, i))) i++;
-    return i == PyList_GET_SIZE(list);
-}
-
 static PyObject *triplets_touching(PyObject *op, PyObject *ids)
 {
     triplets_object *self = (triplets_object *)op;
     if (!PyList_CheckExact(ids)) return PyErr_Format(PyExc_TypeError, "touching() takes a list");
     int gc = pn_gc_pause(); /* links are held meanwhile */
-    PyObject *found = all_str(ids) && make_index(self) ? touching(self->index, ids) : Py_NewRef(Py_None);
+    PyObject *found = pn_graph_all_str(ids) && make_index(self) ? touching(self->index, ids) : Py_NewRef(Py_None);
     pn_gc_resume(gc);
     return found;
 }
@@ -171,7 +158,7 @@ int pn_py_triplets_add(PyObject *op, PyObject *triplet)
     Py_ssize_t size = PySet_GET_SIZE(op);
     if (PySet_Add(op, triplet) < 0) return -1;
     bool grown = PySet_GET_SIZE(op) == size + 1;
-    if (grown && self->index != NULL && !(is_triplet(triplet) && link_triplet(self->index, triplet))) forget(self);
+    if (grown && self->index != NULL && !(pn_graph_is_triplet(triplet) && link_triplet(self->index, triplet))) forget(self);
     PyErr_Clear();
     return 0;
 }
@@ -191,16 +178,16 @@ static int drop(triplets_object *self, PyObject *triplet)
 
 static PyObject *triplets_discard(PyObject *op, PyObject *triplet)
 {
-    if (is_triplet(triplet)) return drop((triplets_object *)op, triplet) < 0 ? NULL : Py_NewRef(Py_None);
+    if (pn_graph_is_triplet(triplet)) return drop((triplets_object *)op, triplet) < 0 ? NULL : Py_NewRef(Py_None);
     forget((triplets_object *)op);
     return set_method(op, "discard", triplet);
 }
 
 static PyObject *triplets_remove(PyObject *op, PyObject *triplet)
 {
-    if (is_triplet(triplet) && drop((triplets_object *)op, triplet) > 0) Py_RETURN_NONE;
+    if (pn_graph_is_triplet(triplet) && drop((triplets_object *)op, triplet) > 0) Py_RETURN_NONE;
     if (PyErr_Occurred()) return NULL;
-    if (!is_triplet(triplet)) forget((triplets_object *)op);
+    if (!pn_graph_is_triplet(triplet)) forget((triplets_object *)op);
     return set_method(op, "remove", triplet); /* its KeyError */
 }
 

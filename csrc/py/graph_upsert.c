@@ -60,8 +60,7 @@ static PyObject *graph_put_nodes(PyObject *module, PyObject *args)
 
 enum { SOURCE, LABEL, TARGET };
 
-/* "source_label_target" */
-static PyObject *relation_key(PyObject *const *parts)
+PyObject *pn_graph_relation_key(PyObject *const *parts)
 {
     Py_ssize_t n = 2, at = 0;
     Py_UCS4 most = '_';
@@ -120,7 +119,7 @@ static int put_triplet(PyObject *const *containers, PyObject *triplet, PyObject 
 static int put_parts(PyObject *const *containers, PyObject *const *parts, PyObject *relation)
 {
     PyObject *triplet = PyTuple_Pack(3, parts[SOURCE], parts[LABEL], parts[TARGET]);
-    PyObject *key = triplet ? relation_key(parts) : NULL;
+    PyObject *key = triplet ? pn_graph_relation_key(parts) : NULL;
     int done = key ? put_triplet(containers, triplet, key, relation) : -1;
     Py_XDECREF(triplet);
     Py_XDECREF(key);

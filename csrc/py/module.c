@@ -41,7 +41,7 @@ static int module_exec(PyObject *module)
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
         pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
         pn_py_add_graph_models, pn_py_add_graph_nodes, pn_py_add_graph_triplets,
-        pn_py_add_graph_upsert, pn_py_add_graph_encode, pn_py_add_graph_decode,
+        pn_py_add_graph_upsert, pn_py_add_graph_search, pn_py_add_graph_encode, pn_py_add_graph_decode,
         pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep, pn_py_add_vector_methods,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

@@ -84,6 +84,7 @@ int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg
 int pn_py_add_graph_nodes(PyObject *module); /* graph_nodes.c: NodeIndex */
 int pn_py_add_graph_triplets(PyObject *module); /* graph_triplets.c: TripletIndex */
 int pn_py_add_graph_upsert(PyObject *module); /* graph_upsert.c: many nodes, many relations */
+int pn_py_add_graph_search(PyObject *module); /* graph_search.c: triplets by label */
 int pn_py_add_graph_encode(PyObject *module); /* graph_encode.c: a property graph to text */
 int pn_py_add_graph_decode(PyObject *module); /* graph_decode.c: and back */
 int pn_py_add_files(PyObject *module);    /* files_py.c: commit, recover, read */

@@ -128,6 +128,9 @@ def graph_put_nodes(nodes: dict[Any, Any], entries: list[Any], start: int, /) ->
 def graph_put_relations(
     graph: tuple[dict[Any, Any], dict[Any, Any], TripletIndex], entries: list[Any], start: int, /
 ) -> int: ...
+def graph_labelled(
+    nodes: dict[Any, Any], relations: dict[Any, Any], triplets: set[Any], labels: list[str], /
+) -> Optional[list[Any]]: ...
 def graph_encode(nodes: dict[Any, Any], relations: dict[Any, Any], triplets: set[Any], /) -> Optional[Text]: ...
 def graph_decode(
     text: Buffer, nodes: dict[Any, Any], relations: dict[Any, Any], triplets: set[Any], /

@@ -131,6 +131,9 @@ class NodeDict(_core.NodeIndex):
         return self.__reduce__()
 
 
+_DICTS = (dict, NodeDict)  # what `nodes` is, unless a user puts something else there
+
+
 class TripletSet(_core.TripletIndex):
     """``graph.triplets``, with the triplets of each node."""
 
@@ -250,6 +253,10 @@ def _every(graph: LabelledPropertyGraph) -> List[Triplet]:
 def _every_labelled(graph: LabelledPropertyGraph, labels: Any) -> List[Triplet]:
     """Those of them whose relation has one of the labels."""
     nodes, relations = graph.nodes, graph.relations
+    if type(labels) is list and isinstance(graph.triplets, set) and type(nodes) in _DICTS and type(relations) is dict:
+        found = _core.graph_labelled(nodes, relations, graph.triplets, labels)
+        if found is not None:
+            return found
     found = []
     for s, r, o in graph.triplets:
         relation = relations[f"{s}_{r}_{o}"]
@@ -280,7 +287,7 @@ def _plain_containers(graph: Any) -> Any:
     if type(graph) is not LabelledPropertyGraph:
         return None
     found = (graph.nodes, graph.relations, graph.triplets)
-    plain = type(found[0]) in (dict, NodeDict) and type(found[1]) is dict and type(found[2]) is TripletSet
+    plain = type(found[0]) in _DICTS and type(found[1]) is dict and type(found[2]) is TripletSet
     return found if plain else None
 
 
@@ -468,7 +475,7 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             super().upsert_nodes(nodes)
             return
         stored = graph.nodes
-        if type(nodes) is not list or type(stored) not in (dict, NodeDict):
+        if type(nodes) is not list or type(stored) not in _DICTS:
             for node in nodes:
                 stored[node.id] = node
             return
