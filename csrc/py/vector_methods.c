@@ -29,16 +29,23 @@ static PyObject *own_attribute(PyObject *obj, PyObject *name)
     return value;
 }
 
+/* The table of a data object that clear made: asking for the attribute makes it. */
+static PyObject *made_table(const pn_vector_classes *c, PyObject *data)
+{
+    Py_INCREF(data);
+    PyObject *table = PyObject_GetAttr(data, c->table_name);
+    Py_DECREF(data);
+    return table;
+}
+
 /* A new reference to the store's table; NULL (no exception) when it has none. */
 static vector_object *table_of(const pn_module_state *state, PyObject *store)
 {
     const pn_vector_classes *c = state->vector_classes;
     PyObject *data = c != NULL ? own_attribute(store, c->data_name) : NULL, *table = NULL;
     if (data != NULL && Py_IS_TYPE(data, c->data)) {
-        Py_INCREF(data);
         table = Py_XNewRef(own_attribute(data, c->table_name));
-        if (table == NULL && !PyErr_Occurred()) table = PyObject_GetAttr(data, c->table_name); /* is made now */
-        Py_DECREF(data);
+        if (table == NULL && !PyErr_Occurred()) table = made_table(c, data);
     }
     if (table != NULL && Py_IS_TYPE(table, state->vector_type)) return (vector_object *)table;
     Py_XDECREF(table);

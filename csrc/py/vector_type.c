@@ -296,7 +296,14 @@ static PyObject *value_of(vector_object *self, const pn_omap *m, PyObject *id, b
     return value;
 }
 
-PyObject *pn_vector_get_list(vector_object *self, PyObject *id) { return value_of(self, &self->vec.rows, id, false); }
+PyObject *pn_vector_get_list(vector_object *self, PyObject *id)
+{
+    if (!PyUnicode_IS_COMPACT_ASCII(id)) return value_of(self, &self->vec.rows, id, false);
+    if (!pn_vector_ready(self, PN_VECTOR_ROWS)) return NULL;
+    PyObject *list = pn_vector_lend(self, (pn_bytes){PyUnicode_1BYTE_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)});
+    if (list == NULL && !PyErr_Occurred()) pn_py_raise_key(id);
+    return list;
+}
 
 static PyObject *get_or_raise(PyObject *op, PyObject *const *args, Py_ssize_t nargs, bool peek)
 {
