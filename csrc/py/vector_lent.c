@@ -71,7 +71,7 @@ static pn_status follow(vector_object *self, pn_vec_row *row, PyObject *list)
 
 static pn_status sync_loan(vector_object *self, const pn_loan *loan)
 {
-    pn_vec_row *row = pn_omap_get(&self->vec.rows, loan->id);
+    pn_vec_row *row = pn_vec_lent_row(&self->vec, loan);
     PyObject *list = loan->host;
     if (!holds_values(&self->vec, row, list)) PN_TRY(follow(self, row, list));
     if (Py_REFCNT(list) == 1) pn_vec_end_loan(&self->vec, row);
@@ -165,6 +165,6 @@ void pn_vector_lent_clear(vector_object *self)
 {
     uint32_t number = 0;
     for (const pn_loan *loan; (loan = pn_lent_next(&self->vec.lent, &number)) != NULL;)
-        pn_vec_end_loan(&self->vec, pn_omap_get(&self->vec.rows, loan->id));
+        pn_vec_end_loan(&self->vec, pn_vec_lent_row(&self->vec, loan));
     pn_vector_lent_release(self);
 }

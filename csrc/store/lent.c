@@ -22,13 +22,14 @@ static pn_status make_room(pn_lent *l, const pn_alloc *alloc)
     return PN_OK;
 }
 
-pn_status pn_lent_add(pn_lent *l, const pn_alloc *alloc, void *host, pn_bytes id, size_t values, uint32_t *number)
+pn_status pn_lent_add(pn_lent *l, const pn_alloc *alloc, void *host, pn_bytes id, uint32_t hash, size_t values,
+                      uint32_t *number)
 {
     PN_TRY(make_room(l, alloc));
     uint32_t n = l->free != 0 ? l->free : l->count++;
     if (n == l->free) l->free = l->loans[n].next;
     if (id.ptr == NULL) id.ptr = (const uint8_t *)""; /* an empty one */
-    l->loans[n] = (pn_loan){.host = host, .id = id, .values = values};
+    l->loans[n] = (pn_loan){.host = host, .id = id, .hash = hash, .values = values};
     l->out++;
     l->values += values;
     *number = n;

@@ -22,6 +22,7 @@ typedef struct pn_loan {
     void *host;    /* NULL: free */
     pn_bytes id;   /* borrowed from the row's entry; ptr NULL: free or returned */
     size_t values; /* of the row when it was lent */
+    uint32_t hash; /* of the id when it was put: the bytes may lie in a file that others damage */
     uint32_t next; /* in the list of free or of returned ones */
 } pn_loan;
 
@@ -38,7 +39,8 @@ void pn_lent_init(pn_lent *l); /* allocates nothing */
 void pn_lent_clear(pn_lent *l, const pn_alloc *alloc);
 
 /* Takes over host on success. */
-pn_status pn_lent_add(pn_lent *l, const pn_alloc *alloc, void *host, pn_bytes id, size_t values, uint32_t *number);
+pn_status pn_lent_add(pn_lent *l, const pn_alloc *alloc, void *host, pn_bytes id, uint32_t hash, size_t values,
+                      uint32_t *number);
 /* Ends a loan. */
 void pn_lent_return(pn_lent *l, uint32_t number);
 /* A host that was returned, each once, NULL when there is none (any more). */

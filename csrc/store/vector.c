@@ -305,7 +305,14 @@ pn_status pn_vec_put_row(pn_vec *v, pn_bytes id, pn_blob *owner, const double *v
 pn_status pn_vec_lend(pn_vec *v, pn_vec_row *row, void *host)
 {
     assert(row->lent == 0);
-    return pn_lent_add(&v->lent, v->alloc, host, pn_omap_key_of(row), pn_vec_band_of(v, row)->dim, &row->lent);
+    uint32_t hash = ((const pn_omap_head *)(const void *)row - 1)->hash;
+    return pn_lent_add(&v->lent, v->alloc, host, pn_omap_key_of(row), hash, pn_vec_band_of(v, row)->dim, &row->lent);
+}
+
+/* The id is the entry's own, so that nothing is compared but where it lies. */
+pn_vec_row *pn_vec_lent_row(const pn_vec *v, const pn_loan *loan)
+{
+    return pn_omap_get_hashed(&v->rows, loan->id, loan->hash);
 }
 
 void pn_vec_end_loan(pn_vec *v, pn_vec_row *row)
@@ -314,14 +321,17 @@ void pn_vec_end_loan(pn_vec *v, pn_vec_row *row)
     row->lent = 0;
 }
 
-/* An id that is there keeps its entry, so the row stays where it is. */
 pn_status pn_vec_follow_host(pn_vec *v, pn_vec_row *row, const double *values, size_t dim)
 {
-    uint32_t lent = row->lent;
+    pn_vec_row fresh;
+    PN_TRY(pn_vec_new_row(v, values, dim, 0, &fresh));
+    fresh.lent = row->lent;
     row->lent = 0;
-    pn_status s = pn_vec_put_row(v, pn_omap_key_of(row), pn_omap_owner_of(row), values, dim);
-    row->lent = lent;
-    return s;
+    free_row(v, row);
+    *row = fresh;
+    pn_changes_put(&v->noted[PN_VEC_ROWS], pn_omap_key_of(row), pn_omap_owner_of(row), false);
+    v->changes++;
+    return PN_OK;
 }
 
 void pn_vec_values(const pn_vec *v, const pn_vec_row *row, double *out)

@@ -140,6 +140,7 @@ bool pn_vec_remove_row(pn_vec *v, pn_bytes id);
 /* Lends a row of the map, which is not lent; the host is taken over on success. */
 pn_status pn_vec_lend(pn_vec *v, pn_vec_row *row, void *host);
 void pn_vec_end_loan(pn_vec *v, pn_vec_row *row);
+pn_vec_row *pn_vec_lent_row(const pn_vec *v, const pn_loan *loan); /* of a loan that is out */
 /* A lent row gets the values that its host has now, and stays lent. */
 pn_status pn_vec_follow_host(pn_vec *v, pn_vec_row *row, const double *values, size_t dim);
 

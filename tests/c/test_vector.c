@@ -295,7 +295,7 @@ static void test_loans_end_with_their_rows(void)
     uint32_t number = 0;
     size_t n = 0;
     for (const pn_loan *loan; (loan = pn_lent_next(&v.lent, &number)) != NULL; n++)
-        CHECK(pn_lent_host(&v.lent, ((pn_vec_row *)pn_omap_get(&v.rows, loan->id))->lent) == loan->host);
+        CHECK(pn_lent_host(&v.lent, pn_vec_lent_row(&v, loan)->lent) == loan->host);
     CHECK_EQ_INT(n, 3);
     pn_vec_end_loan(&v, c);
     lend(&v, "b", &hosts[1], &s); /* in a place that is free again */
@@ -304,6 +304,29 @@ static void test_loans_end_with_their_rows(void)
     CHECK_EQ_INT(sum, 1 + 2 + 8 + 4);
     pn_vec_clear(&v);
     CHECK_EQ_INT(v.lent.out, 0);
+}
+
+static void test_a_loan_finds_its_row_when_the_ids_bytes_change(void)
+{
+    pn_vec v;
+    pn_vec_init(&v, &pn_alloc_system);
+    double values[2] = {1, 2};
+    int host = 1, sum = 0;
+    uint8_t *bytes;
+    pn_blob *mapped;
+    CHECK_EQ_INT(pn_blob_new(v.alloc, 4, &bytes, &mapped), PN_OK);
+    memcpy(bytes, "name", 4);
+    CHECK_EQ_INT(pn_vec_put_row(&v, pn_blob_view(mapped), mapped, values, 2), PN_OK);
+    pn_status s;
+    pn_vec_row *row = lend(&v, "name", &host, &s);
+    CHECK_EQ_INT(s, PN_OK);
+    bytes[0] = 'g'; /* another process wrote into the file */
+    uint32_t number = 0;
+    CHECK(pn_vec_lent_row(&v, pn_lent_next(&v.lent, &number)) == row);
+    pn_vec_end_loan(&v, row);
+    CHECK_EQ_INT(take_returned(&v, &sum), 1);
+    pn_blob_unref(mapped);
+    pn_vec_clear(&v);
 }
 
 static pn_status lend_and_follow(const pn_alloc *alloc)
@@ -490,6 +513,7 @@ int main(void)
     RUN(test_a_source_can_change);
     RUN(test_hosts_are_handed_out_once);
     RUN(test_loans_end_with_their_rows);
+    RUN(test_a_loan_finds_its_row_when_the_ids_bytes_change);
     RUN(test_lending_survives_every_failed_allocation);
     RUN(test_file_round_trip);
     RUN(test_other_layouts_of_the_same_file);
