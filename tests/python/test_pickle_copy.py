@@ -131,6 +131,9 @@ def test_damaged_data_is_not_left_out_of_a_pickle():
     from pannier import CorruptPackError, SimpleVectorStore
 
     class Damaged:
+        def sync(self):
+            return True
+
         def settle(self):
             raise CorruptPackError("a checksum is wrong", "seg.pn", 64)
 
