@@ -3,17 +3,15 @@
  * Both functions do the entries of a list from a place on, as long as each is out of the
  * ordinary in nothing, and tell how far they came: the caller does the next one the long
  * way, and calls again. Nothing is held between two entries, so code that runs when
- * something displaced is released may do what it likes.
+ * something displaced is released, or the collector comes by, may do what it likes.
  */
 #include "py/graph_models.h"
-#include "py/json_py.h"
 
 /* Whether it was done: 1; 0: it is not for this function; -1: an exception. */
 typedef int (*put_one)(const pn_module_state *state, PyObject *graph, PyObject *entry);
 
 static PyObject *put_some(const pn_module_state *state, PyObject *graph, PyObject *list, Py_ssize_t from, put_one put)
 {
-    int gc = pn_gc_pause(); /* what is made here stays, there is nothing to collect */
     int done = from >= 0;
     while (done > 0 && from < PyList_GET_SIZE(list)) {
         PyObject *entry = Py_NewRef(PyList_GET_ITEM(list, from));
@@ -21,7 +19,6 @@ static PyObject *put_some(const pn_module_state *state, PyObject *graph, PyObjec
         Py_DECREF(entry);
         from += done > 0;
     }
-    pn_gc_resume(gc);
     return done < 0 ? NULL : PyLong_FromSsize_t(from);
 }
 
