@@ -340,13 +340,14 @@ static pn_status settle_asked(picker *p, vector_object *self, PyObject *ask)
     if (p->asked.len == 0) return PN_OK;
     PyObject *ids = asked_ids(p);
     PN_FAIL_IF(ids == NULL, PN_ERR_CALLBACK);
-    uint64_t changes = self->vec.changes;
+    uint64_t changes = self->vec.changes, moves = self->vec.rows.moves;
     uint8_t *keeps = pn_alloc_zero(&pn_alloc_system, (size_t)PyList_GET_SIZE(ids), 1);
     pn_vector_unlock(self);
     pn_status s = keeps == NULL ? PN_ERR_NOMEM : ask_all(ids, ask, keeps) ? PN_OK : PN_ERR_CALLBACK;
     Py_DECREF(ids);
     pn_vector_lock(self);
-    if (s == PN_OK && self->vec.changes != changes) s = PN_ERR_UNSUPPORTED;
+    bool same = self->vec.changes == changes && self->vec.rows.moves == moves; /* an add that failed may move rows */
+    if (s == PN_OK && !same) s = PN_ERR_UNSUPPORTED;
     if (s == PN_OK) drop_refused(p, keeps);
     pn_alloc_put(&pn_alloc_system, keeps);
     return s;
