@@ -35,7 +35,7 @@ _SAMPLES: Dict[Any, Dict[str, Any]] = {
 _STATE = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 _CONSTRUCTION = (
     "__init__", "__new__", "__getattribute__", "__pydantic_validator__", "__pydantic_serializer__", "id",
-    "model_validate", "model_dump_json", "from_dict",
+    "model_validate", "model_dump_json",
 )  # fmt: skip
 
 # What pydantic versions might print or read in another way.
@@ -94,7 +94,7 @@ def decode(text: Any, nodes: Dict[Any, Any], triplets: Any) -> Any:
 
 def _tell_core() -> None:
     """Tell the core of the installed classes."""
-    owners = dict.fromkeys(c for kind in (*_SAMPLES, LabelledPropertyGraph, PeerPropertyGraphStore) for c in peer_classes(kind))
+    owners = dict.fromkeys(c for kind in (*_SAMPLES, LabelledPropertyGraph) for c in peer_classes(kind))
     slots = tuple(BaseModel.__dict__[name] for name in _STATE)
     _core.graph_models(tuple(_SAMPLES), slots, tuple(watch(owners, _CONSTRUCTION)))
 

@@ -30,6 +30,7 @@ from llama_index.core.graph_stores.types import (
     Triplet,
 )
 
+import pannier
 from pannier import _graphtext, property_graph
 from pannier.errors import CorruptStoreError, UnserializableError
 from pannier.property_graph import NodeDict, SimplePropertyGraphStore, TripletSet
@@ -799,6 +800,16 @@ def test_what_was_read_is_the_peers_in_all_respects(tmp_path: Any) -> None:
     ours.delete(ids=["b"])
     theirs.delete(ids=["b"])
     assert set(ours.graph.nodes) == set(theirs.graph.nodes)
+
+
+def test_the_core_writes_graphs_while_installed_too() -> None:
+    graph = small().graph
+    pannier.install()
+    try:
+        assert _graphtext.encode(graph) is not None
+    finally:
+        pannier.uninstall()
+    assert _graphtext.encode(graph) is not None
 
 
 def test_a_replaced_method_is_the_one_that_runs(tmp_path: Any, monkeypatch: Any) -> None:
