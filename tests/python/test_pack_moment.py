@@ -264,8 +264,9 @@ def test_a_persist_that_fails_while_others_write_loses_nothing(
     when: str, tmp_path: Path, short_turns: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, context = tmp_path / "pack", build()
+    context.docstore._kvstore.put("untouched", {}, "docstore/data")  # the writer puts new values of all others
     context.persist(folder, format="pack")
-    bad = context.docstore._kvstore.get_all("docstore/data")["n3"]
+    bad = context.docstore._kvstore.get_all("docstore/data")["untouched"]
 
     class Batch(_core.PackBatch):  # type: ignore[misc]
         def commit(self, *args: Any, **kwargs: Any) -> Any:
