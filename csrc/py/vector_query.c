@@ -220,7 +220,9 @@ static pn_status pick_from_all(picker *p)
 {
     pn_rowview *view = &p->table->view;
     PN_TRY(pn_rowview_update(view, p->v, false));
-    p->rows = (pn_rows){view->rows, view->n, view->checked, view->checked_dim};
+    p->rows = (pn_rows){.rows = view->rows, .n = view->n, .checked = view->checked, .checked_dim = view->checked_dim};
+    p->rows.coarse = has_filters(p) ? NULL : &p->table->coarse;
+    p->rows.listing = view->builds;
     if (!has_filters(p)) return PN_OK;
     bool all_checked = view->checked == view->n;
     if (view->n >= SMALL) PN_TRY(pick_by_columns(p));

@@ -37,6 +37,7 @@ static void renew_after_fork(vector_object *self)
     pthread_mutex_init(&self->mutex, NULL);
     pn_columns_init(&self->columns, &pn_alloc_system); /* their memory is lost: nothing in them can be trusted */
     pn_rowview_renew(&self->view);
+    pn_coarse_init(&self->coarse, &pn_alloc_system);
 }
 
 void pn_vector_lock(vector_object *self)
@@ -105,6 +106,7 @@ static PyObject *new_table(PyTypeObject *type)
     if (self == NULL) return NULL;
     pn_vec_init(&self->vec, &pn_alloc_system);
     pn_rowview_init(&self->view, &pn_alloc_system);
+    pn_coarse_init(&self->coarse, &pn_alloc_system);
     pn_columns_init(&self->columns, &pn_alloc_system);
     pn_vector_lent_init(self);
     self->forks = atomic_load(&forks);
@@ -169,6 +171,7 @@ static void vector_dealloc(PyObject *op)
     renew_after_fork(self);
     pn_columns_clear(&self->columns);
     pn_rowview_clear(&self->view);
+    pn_coarse_clear(&self->coarse);
     pn_vec_clear(&self->vec);
     pthread_mutex_destroy(&self->mutex);
     type->tp_free(op);

@@ -11,6 +11,7 @@
 
 #include "py/json_py.h"
 #include "py/module.h"
+#include "store/coarse.h"
 #include "store/column.h"
 #include "store/vector.h"
 
@@ -22,6 +23,7 @@ typedef struct {
     pn_vec vec;
     pn_rowview view;    /* for queries; guarded by the lock alone */
     pn_columns columns; /* likewise */
+    pn_coarse coarse;   /* likewise */
     pthread_mutex_t mutex;
     unsigned forks; /* that lay before this process when the mutex was made */
     atomic_uint settled; /* PN_VECTOR_..: what is known to be */

@@ -38,13 +38,22 @@ static void serial_f64(const double *q, const double *const *rows, size_t count,
     }
 }
 
-static const pn_dot_kernels serial = {"serial", serial_f32, serial_f64};
+static void serial_i8(const int16_t *q, const int8_t *const *rows, size_t count, size_t dim, int32_t *out)
+{
+    for (size_t r = 0; r < count; r++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < dim; i++) sum += q[i] * rows[r][i];
+        out[r] = sum;
+    }
+}
+
+static const pn_dot_kernels serial = {"serial", serial_f32, serial_f64, serial_i8};
 
 static bool runs(const pn_dot_kernels *k)
 {
     if (k == NULL) return false;
 #if defined(__x86_64__)
-    if (k == pn_dot_avx512) return __builtin_cpu_supports("avx512f");
+    if (k == pn_dot_avx512) return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
     if (k == pn_dot_avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
     return true;

@@ -1,6 +1,6 @@
 /* dot.h: dot products of one query with many rows, as fast as memory allows.
  *
- * The results are approximate in their last bits and differ between kernels; what
+ * The results of floats are approximate in their last bits and differ between kernels; what
  * every kernel promises is a bound. With u = 2^-24 (float) or 2^-53 (double) and no
  * overflow or underflow of a product,
  *
@@ -19,11 +19,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct pn_dot_kernels {
     const char *name;
     void (*f32)(const float *q, const float *const *rows, size_t count, size_t dim, float *out);
     void (*f64)(const double *q, const double *const *rows, size_t count, size_t dim, double *out);
+    /* Exact, for a dim that is a multiple of 32 and |q[j]| <= 2^31 / (127 dim): no sum leaves an int32. */
+    void (*i8)(const int16_t *q, const int8_t *const *rows, size_t count, size_t dim, int32_t *out);
 } pn_dot_kernels;
 
 const pn_dot_kernels *pn_dot_best(void);

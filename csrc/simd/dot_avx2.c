@@ -57,7 +57,31 @@ static void avx2_f64(const double *q, const double *const *rows, size_t count, s
     for (size_t r = 0; r < count; r++) out[r] = dot_f64(q, rows[r], dim);
 }
 
-static const pn_dot_kernels kernels = {"avx2", avx2_f32, avx2_f64};
+AVX2 static __m256i products(const int16_t *q, const int8_t *row)
+{
+    __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)row));
+    return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)(const void *)q), wide);
+}
+
+AVX2 static int32_t dot_i8(const int16_t *q, const int8_t *row, size_t dim)
+{
+    __m256i a = _mm256_setzero_si256(), b = a;
+    for (size_t i = 0; i < dim; i += 32) {
+        a = _mm256_add_epi32(a, products(q + i, row + i));
+        b = _mm256_add_epi32(b, products(q + i + 16, row + i + 16));
+    }
+    a = _mm256_add_epi32(a, b);
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(1, 0, 3, 2)));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(2, 3, 0, 1))));
+}
+
+static void avx2_i8(const int16_t *q, const int8_t *const *rows, size_t count, size_t dim, int32_t *out)
+{
+    for (size_t r = 0; r < count; r++) out[r] = dot_i8(q, rows[r], dim);
+}
+
+static const pn_dot_kernels kernels = {"avx2", avx2_f32, avx2_f64, avx2_i8};
 const pn_dot_kernels *const pn_dot_avx2 = &kernels;
 #else
 const pn_dot_kernels *const pn_dot_avx2 = NULL;

@@ -1,10 +1,10 @@
-/* AVX-512F: four accumulators, the tail by mask. */
+/* AVX-512F and BW: four accumulators, the tail by mask. */
 #include "simd/dot_kernels.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define AVX512 __attribute__((target("avx512f")))
+#define AVX512 __attribute__((target("avx512f,avx512bw")))
 
 AVX512 static float dot_f32(const float *q, const float *row, size_t dim)
 {
@@ -52,7 +52,30 @@ static void avx512_f64(const double *q, const double *const *rows, size_t count,
     for (size_t r = 0; r < count; r++) out[r] = dot_f64(q, rows[r], dim);
 }
 
-static const pn_dot_kernels kernels = {"avx512", avx512_f32, avx512_f64};
+AVX512 static __m512i products(const int16_t *q, const int8_t *row)
+{
+    __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)row));
+    return _mm512_madd_epi16(_mm512_loadu_si512(q), wide);
+}
+
+AVX512 static int32_t dot_i8(const int16_t *q, const int8_t *row, size_t dim)
+{
+    __m512i a = _mm512_setzero_si512(), b = a;
+    size_t i = 0;
+    for (; i + 64 <= dim; i += 64) {
+        a = _mm512_add_epi32(a, products(q + i, row + i));
+        b = _mm512_add_epi32(b, products(q + i + 32, row + i + 32));
+    }
+    if (i < dim) a = _mm512_add_epi32(a, products(q + i, row + i));
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+}
+
+static void avx512_i8(const int16_t *q, const int8_t *const *rows, size_t count, size_t dim, int32_t *out)
+{
+    for (size_t r = 0; r < count; r++) out[r] = dot_i8(q, rows[r], dim);
+}
+
+static const pn_dot_kernels kernels = {"avx512", avx512_f32, avx512_f64, avx512_i8};
 const pn_dot_kernels *const pn_dot_avx512 = &kernels;
 #else
 const pn_dot_kernels *const pn_dot_avx512 = NULL;

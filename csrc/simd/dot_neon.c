@@ -45,7 +45,23 @@ static void neon_f64(const double *q, const double *const *rows, size_t count, s
     for (size_t r = 0; r < count; r++) out[r] = dot_f64(q, rows[r], dim);
 }
 
-static const pn_dot_kernels kernels = {"neon", neon_f32, neon_f64};
+static int32_t dot_i8(const int16_t *q, const int8_t *row, size_t dim)
+{
+    int32x4_t a = vdupq_n_s32(0), b = a;
+    for (size_t i = 0; i < dim; i += 8) {
+        int16x8_t values = vld1q_s16(q + i), wide = vmovl_s8(vld1_s8(row + i));
+        a = vmlal_s16(a, vget_low_s16(values), vget_low_s16(wide));
+        b = vmlal_high_s16(b, values, wide);
+    }
+    return vaddvq_s32(vaddq_s32(a, b));
+}
+
+static void neon_i8(const int16_t *q, const int8_t *const *rows, size_t count, size_t dim, int32_t *out)
+{
+    for (size_t r = 0; r < count; r++) out[r] = dot_i8(q, rows[r], dim);
+}
+
+static const pn_dot_kernels kernels = {"neon", neon_f32, neon_f64, neon_i8};
 const pn_dot_kernels *const pn_dot_neon = &kernels;
 #else
 const pn_dot_kernels *const pn_dot_neon = NULL;

@@ -2,6 +2,7 @@
 
 #include "os/pool.h"
 #include "simd/dot.h"
+#include "store/coarse.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -21,16 +22,17 @@ unsigned pn_scan_threads(size_t rows, size_t bytes_a_row)
 
 /* What one thread found for one query. */
 typedef struct finder {
-    double *best; /* min-heap of the k best scores */
+    double *best; /* min-heap of the k best scores less their slack */
     size_t best_count;
-    double least; /* a row below this one cannot win */
-    pn_hit *found;
+    double least; /* the worst of them: a row that does not reach it cannot win */
+    pn_hit *found; /* with the most that their similarity can be */
     size_t count, cap;
 } finder;
 
 typedef struct prepared {
     double *unit;  /* the query at length 1 */
     float *unit32; /* the same rounded */
+    pn_coarse_query coarse;
 } prepared;
 
 typedef struct scan {
@@ -41,7 +43,8 @@ typedef struct scan {
     prepared *prepared;
     finder *finders; /* thread by thread, m each */
     const pn_dot_kernels *kernels;
-    double bound; /* |score - the peer's similarity| at most */
+    const pn_coarse *coarse; /* or NULL */
+    double slack; /* of a score of values */
     atomic_size_t next;
     atomic_bool failed; /* out of memory */
 } scan;
@@ -107,12 +110,12 @@ static pn_status make_room(const pn_alloc *alloc, finder *f)
     return PN_OK;
 }
 
-static pn_status offer(const scan *s, finder *f, size_t k, double score, size_t row)
+static pn_status offer(const scan *s, finder *f, size_t k, double score, double slack, size_t row)
 {
-    keep_best(f->best, &f->best_count, k, score);
-    if (f->best_count == k) f->least = f->best[0] - 2 * s->bound;
+    keep_best(f->best, &f->best_count, k, score - slack);
+    if (f->best_count == k) f->least = f->best[0];
     PN_TRY(make_room(s->v->alloc, f));
-    f->found[f->count++] = (pn_hit){score, (uint32_t)row};
+    f->found[f->count++] = (pn_hit){score + slack, (uint32_t)row};
     return PN_OK;
 }
 
@@ -122,10 +125,10 @@ typedef struct block {
     size_t from, count;
     bool wide;
     const void *data[BLOCK];
-    double norms[BLOCK], scores[BLOCK];
+    double norms[BLOCK], scores[BLOCK], slack[BLOCK];
 } block;
 
-static void score_block(const scan *s, const prepared *q, block *b)
+static void score_values(const scan *s, const prepared *q, block *b)
 {
     float narrow[BLOCK];
     if (b->wide) s->kernels->f64(q->unit, (const double *const *)b->data, b->count, s->dim, b->scores);
@@ -133,20 +136,41 @@ static void score_block(const scan *s, const prepared *q, block *b)
         s->kernels->f32(q->unit32, (const float *const *)b->data, b->count, s->dim, narrow);
         for (size_t i = 0; i < b->count; i++) b->scores[i] = narrow[i];
     }
-    for (size_t i = 0; i < b->count; i++) b->scores[i] /= b->norms[i];
+    for (size_t i = 0; i < b->count; i++) {
+        b->scores[i] /= b->norms[i];
+        b->slack[i] = s->slack;
+    }
+}
+
+/* See coarse.h; s->slack covers the rounding of what is computed here, and the peer's own. */
+static void score_codes(const scan *s, const prepared *q, block *b)
+{
+    int32_t sums[BLOCK];
+    s->kernels->i8(q->coarse.values, (const int8_t *const *)b->data, b->count, s->coarse->stride, sums);
+    for (size_t i = 0; i < b->count; i++) {
+        const pn_coarse_entry *e = &s->coarse->entries[s->coarse->slots[b->from + i]];
+        b->scores[i] = e->scale * q->coarse.step * sums[i];
+        b->slack[i] = e->slack + (1.0 + e->slack) * q->coarse.slack + s->slack;
+    }
 }
 
 static pn_status offer_block(const scan *s, finder *f, size_t k, const block *b)
 {
     for (size_t i = 0; i < b->count; i++)
-        if (b->scores[i] >= f->least) PN_TRY(offer(s, f, k, b->scores[i], b->from + i));
+        if (b->scores[i] + b->slack[i] >= f->least) PN_TRY(offer(s, f, k, b->scores[i], b->slack[i], b->from + i));
     return PN_OK;
 }
 
 static bool is_wide(const scan *s, size_t row) { return pn_vec_band_of(s->v, s->rows[row])->wide; }
 
+static void gather_codes(const scan *s, block *b, size_t end)
+{
+    b->count = end - b->from;
+    for (size_t i = 0; i < b->count; i++) b->data[i] = pn_coarse_codes(s->coarse, s->coarse->slots[b->from + i]);
+}
+
 /* The rows from b->from on that are of one encoding. */
-static void gather(const scan *s, block *b, size_t end)
+static void gather_values(const scan *s, block *b, size_t end)
 {
     b->wide = is_wide(s, b->from);
     b->count = 0;
@@ -160,9 +184,9 @@ static pn_status scan_rows(const scan *s, finder *finders, size_t from, size_t e
 {
     block b;
     for (b.from = from; b.from < end; b.from += b.count) {
-        gather(s, &b, end);
+        s->coarse ? gather_codes(s, &b, end) : gather_values(s, &b, end);
         for (size_t q = 0; q < s->m; q++) {
-            score_block(s, &s->prepared[q], &b);
+            s->coarse ? score_codes(s, &s->prepared[q], &b) : score_values(s, &s->prepared[q], &b);
             PN_TRY(offer_block(s, &finders[q], s->queries[q].k, &b));
         }
     }
@@ -183,7 +207,7 @@ static void work(void *ctx, unsigned worker)
 
 /* ---- all together ---- */
 
-/* The found of all threads within 2B of the k-th best of all. */
+/* The found of all threads that reach the k-th best of all. */
 static pn_status merge(const scan *s, size_t q, unsigned threads)
 {
     pn_scan_query *query = &s->queries[q];
@@ -202,18 +226,24 @@ static pn_status merge(const scan *s, size_t q, unsigned threads)
         if (f->count) memcpy(all + first->count, f->found, f->count * sizeof *all);
         first->count += f->count;
     }
-    sift(first, first->best[0] - 2 * s->bound);
+    sift(first, first->best[0]);
     query->found = all;
     query->count = first->count;
     first->found = NULL;
     return PN_OK;
 }
 
+/* What a query takes: itself in double, in float, in int16. */
+static size_t query_doubles(size_t dim) { return dim + (dim + 1) / 2 + pn_coarse_stride(dim) / 4; }
+
 static void prepare_query(const scan *s, size_t q, double *unit)
 {
-    s->prepared[q] = (prepared){unit, (float *)(unit + s->dim)};
+    double *behind = unit + s->dim;
+    prepared *p = &s->prepared[q];
+    *p = (prepared){.unit = unit, .unit32 = (float *)behind};
     for (size_t i = 0; i < s->dim; i++) unit[i] = s->queries[q].values[i] / s->queries[q].norm;
-    pn_dot_narrow(unit, s->dim, s->prepared[q].unit32);
+    pn_dot_narrow(unit, s->dim, p->unit32);
+    if (s->coarse != NULL) pn_coarse_prepare(unit, s->dim, (int16_t *)(behind + (s->dim + 1) / 2), &p->coarse);
 }
 
 static void prepare_finders(const scan *s, unsigned threads, double *best)
@@ -231,7 +261,7 @@ static void free_finders(const scan *s, unsigned threads)
 
 static pn_status run(scan *s, unsigned threads, double *memory)
 {
-    size_t each = s->dim + (s->dim + 1) / 2; /* the query in double and in float */
+    size_t each = query_doubles(s->dim);
     for (size_t q = 0; q < s->m; q++) prepare_query(s, q, memory + q * each);
     prepare_finders(s, threads, memory + s->m * each);
     pn_pool_run(threads, work, s);
@@ -254,15 +284,17 @@ static size_t block_rows(size_t bytes)
     return rows < 8 ? 8 : rows < BLOCK ? rows : BLOCK;
 }
 
-pn_status pn_scan(const pn_vec *v, pn_vec_row *const *rows, size_t n, size_t dim, pn_scan_query *queries, size_t m)
+pn_status pn_scan(const pn_vec *v, pn_vec_row *const *rows, size_t n, size_t dim, const pn_coarse *coarse,
+                  pn_scan_query *queries, size_t m)
 {
-    size_t ks = sum_of_k(queries, m), bytes = dim * sizeof(float);
+    size_t ks = sum_of_k(queries, m), bytes = coarse ? dim : dim * sizeof(float);
+    double slack = error_bound(dim, coarse == NULL && any_narrow(v, dim));
     PN_FAIL_IF(n > UINT32_MAX || dim > SIZE_MAX / 64 / m || ks > SIZE_MAX / 64 / PN_POOL_MAX, PN_ERR_NOMEM);
     /* Each thread keeps its k best: worth it only while that is little. */
     unsigned threads = ks / m > n / 16 ? 1 : pn_scan_threads(n, bytes * m);
     scan s = {.v = v, .rows = rows, .n = n, .dim = dim, .m = m, .block = block_rows(bytes), .queries = queries,
-              .kernels = pn_dot_best(), .bound = error_bound(dim, any_narrow(v, dim))};
-    size_t doubles = m * (dim + (dim + 1) / 2) + ks * threads;
+              .kernels = pn_dot_best(), .coarse = coarse, .slack = slack};
+    size_t doubles = m * query_doubles(dim) + ks * threads;
     double *memory = pn_alloc_get(v->alloc, doubles * sizeof *memory);
     s.prepared = pn_alloc_get(v->alloc, m * sizeof *s.prepared);
     s.finders = pn_alloc_get(v->alloc, m * threads * sizeof *s.finders);

@@ -1,12 +1,13 @@
 /* scan.h: which rows can be among the k most similar to a query.
  *
- * The SIMD kernels give every row a score that is within a proven bound B of the
- * similarity in the peer's arithmetic; a row whose score is more than 2B below the k-th
- * best score cannot win. The scan hands out the others, few more than k, and topk.h scores
- * those exactly.
+ * The SIMD kernels give every row a score that is within a proven bound, its slack, of the
+ * similarity in the peer's arithmetic; a row that is below the k-th best even with its slack,
+ * while those are above without theirs, cannot win. The scan hands out the others, few more
+ * than k, and topk.h scores those exactly. Scores are of the rows' values, or of their codes
+ * (coarse.h): a quarter of the memory to read, more slack, more rows handed out.
  *
  * Blocks of rows are claimed by as many threads as pool.h lends; each keeps, for each
- * query, the k best scores it saw and the rows within 2B of the worst of them:
+ * query, the k best scores less slack, and the rows that reach the worst of them with theirs:
  *
  *     thread 0   blocks 0 2 3 ..   query 0: best k, found   query 1: ..
  *     thread 1   blocks 1 4 ..     query 0: best k, found   query 1: ..
@@ -19,6 +20,8 @@
 #define PN_STORE_SCAN_H
 
 #include "store/vector.h"
+
+struct pn_coarse;
 
 typedef struct pn_hit {
     double similarity;
@@ -35,8 +38,9 @@ typedef struct pn_scan_query {
 
 /* All rows have `dim` values and a known norm; norms of rows and queries lie within
  * PN_SCAN_SMALL and PN_SCAN_LARGE, so that no product of the float scan can overflow, or
- * underflow by enough to matter. n <= UINT32_MAX. */
-pn_status pn_scan(const pn_vec *v, pn_vec_row *const *rows, size_t n, size_t dim, pn_scan_query *queries, size_t m);
+ * underflow by enough to matter. n <= UINT32_MAX. coarse: the rows' codes, or NULL. */
+pn_status pn_scan(const pn_vec *v, pn_vec_row *const *rows, size_t n, size_t dim, const struct pn_coarse *coarse,
+                  pn_scan_query *queries, size_t m);
 
 #define PN_SCAN_SMALL 1e-15
 #define PN_SCAN_LARGE 1e15

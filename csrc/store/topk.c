@@ -10,6 +10,8 @@ typedef struct search {
     const pn_vec *v;
     pn_vec_row *const *rows;
     size_t n, dim;
+    pn_coarse *coarse;
+    uint64_t listing;
     const double *query;
     double query_norm;
     pn_dot_fn dot;
@@ -107,6 +109,8 @@ static pn_status search_query(search *s, const double *query)
 static pn_status search_init(search *s, const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
 {
     *s = (search){.v = v, .rows = rows->rows, .n = rows->n, .dim = dim, .dot = dot};
+    s->coarse = rows->coarse;
+    s->listing = rows->listing;
     PN_TRY(check_rows(v, rows, dim, dot, ordinary));
     s->wide = pn_alloc_get(v->alloc, dim * sizeof *s->wide);
     return s->wide ? PN_OK : PN_ERR_NOMEM;
@@ -300,9 +304,30 @@ static size_t sort_out(search *s, pn_query *queries, size_t m, bool ordinary, pn
     return count;
 }
 
+enum { MANY = 16 }; /* as 1 / MANY of all rows: exact scores would take longer than a scan of the values */
+
+static pn_status scan_values(const search *s, pn_scan_query *scans, size_t count)
+{
+    return pn_scan(s->v, s->rows, s->n, s->dim, NULL, scans, count);
+}
+
+/* By the codes, if there are any, and if they leave too many rows by the values. */
+static pn_status scan_once(const search *s, pn_scan_query *scan)
+{
+    if (s->coarse == NULL || !pn_coarse_ready(s->coarse, s->v, s->rows, s->n, s->dim, s->listing))
+        return scan_values(s, scan, 1);
+    PN_TRY(pn_scan(s->v, s->rows, s->n, s->dim, s->coarse, scan, 1));
+    bool helped = scan->count <= scan->k + s->n / MANY;
+    pn_coarse_judge(s->coarse, helped);
+    if (helped) return PN_OK;
+    pn_alloc_put(s->v->alloc, scan->found);
+    scan->found = NULL;
+    return scan_values(s, scan, 1);
+}
+
 static void run_scans(search *s, pn_query *queries, pn_scan_query *scans, const size_t *which, size_t count)
 {
-    pn_status status = pn_scan(s->v, s->rows, s->n, s->dim, scans, count);
+    pn_status status = count == 1 ? scan_once(s, scans) : scan_values(s, scans, count);
     for (size_t i = 0; i < count; i++) {
         pn_query *q = &queries[which[i]];
         q->status = status;

@@ -8,7 +8,8 @@
  * heap's array stably. Results here are the same to the last bit and in the same order,
  * ties included. The caller hands in that very dot. Most rows are never scored by it:
  *
- *   1. scan.h finds the rows that can be among the k best
+ *   1. scan.h finds the rows that can be among the k best, by their codes if there are any,
+ *      unless those leave too many
  *   2. those are scored exactly
  *   3. if two winners are equal, their order depends on the whole history of the heap:
  *      then all rows are scored exactly and the heap is replayed
@@ -24,6 +25,7 @@
 #ifndef PN_STORE_TOPK_H
 #define PN_STORE_TOPK_H
 
+#include "store/coarse.h"
 #include "store/scan.h"
 
 typedef double (*pn_dot_fn)(const double *a, const double *b, size_t n);
@@ -35,6 +37,8 @@ typedef struct pn_rows {
     /* The first so many rows have that dimension and a norm that scan.h can take, so that
      * this need not be looked at again. Set by a search that found it so. */
     size_t checked, checked_dim;
+    pn_coarse *coarse; /* for their codes, when these are all rows; or NULL */
+    uint64_t listing;  /* see coarse.h */
 } pn_rows;
 
 typedef struct pn_query {

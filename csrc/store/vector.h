@@ -50,6 +50,7 @@ typedef struct pn_vec_row {
     uint32_t lent;    /* number of its loan (lent.h), or 0 */
     uint16_t band;
     bool borrowed;    /* the values lie in a blob */
+    bool coded;       /* coarse.h: whoever reads the rows may have codes of these values */
 } pn_vec_row;
 
 typedef struct pn_vec_cell {

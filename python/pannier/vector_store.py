@@ -612,7 +612,8 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
 
     Beside the vectors and the metadata's text, queries keep 8 bytes a row, and for each
     of the last 16 metadata keys that were filtered by 4 bytes a row and its different
-    values. Large searches use several threads: :func:`pannier.set_threads`. The list that
+    values; a table of a million values or more that is searched again and again, another
+    byte a value and 20 a row. Large searches use several threads: :func:`pannier.set_threads`. The list that
     ``get`` gives is kept while somebody holds it, and compared with the matrix before each
     query; of the others 64 MB at most are kept until then.
 

@@ -1,5 +1,5 @@
 /* The dot kernels: every one that this CPU runs against a long double sum, within the
- * bound that dot.h promises, at dimensions around the register widths. */
+ * bound that dot.h promises, at dimensions around the register widths; those of bytes exactly. */
 #include "check.h"
 #include "simd/dot.h"
 
@@ -103,6 +103,32 @@ static void test_small_integers_are_exact(void)
     }
 }
 
+/* Whole numbers: every kernel gives the very sum, also the largest that there may be. */
+static void test_bytes_are_exact(void)
+{
+    enum { MOST = 2176 };
+    static int16_t q[MOST];
+    static int8_t data[2][MOST];
+    const int8_t *rows[2] = {data[0], data[1]};
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
+        const pn_dot_kernels *k = pn_dot_named(names[n]);
+        for (size_t dim = 0; k != NULL && dim <= MOST; dim += dim < 256 ? 32 : 480) {
+            int64_t want[2] = {0, 0};
+            int32_t out[2] = {1, 1};
+            int most = dim ? (int)(2147483647 / 127 / dim) : 0;
+            if (most > 32767) most = 32767;
+            for (size_t i = 0; i < dim; i++) {
+                q[i] = (int16_t)(i % 2 ? most : -most);
+                data[0][i] = (int8_t)(i % 2 ? 127 : -127);
+                data[1][i] = (int8_t)(next_random() * 127);
+                for (int r = 0; r < 2; r++) want[r] += (int64_t)q[i] * data[r][i];
+            }
+            k->i8(q, rows, 2, dim, out);
+            for (int r = 0; r < 2; r++) CHECK_EQ_INT(out[r], want[r]);
+        }
+    }
+}
+
 static void test_no_rows_write_nothing(void)
 {
     float q[4] = {1, 2, 3, 4}, out = 42;
@@ -149,6 +175,7 @@ int main(void)
 {
     RUN(test_every_kernel_keeps_its_bound);
     RUN(test_small_integers_are_exact);
+    RUN(test_bytes_are_exact);
     RUN(test_no_rows_write_nothing);
     RUN(test_names);
     RUN(test_fits_f32);

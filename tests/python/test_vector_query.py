@@ -341,11 +341,43 @@ def test_answers_do_not_depend_on_the_threads(threads: Any, dtype: Any) -> None:
         assert [pairs(x) for x in store.query_many(queries)] == alone
 
 
+# ----- searches by codes of eight bits -----
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_searches_again_and_again_are_the_peers(narrow: bool, threads: Any) -> None:
+    """Large enough for codes, often enough; between searches rows come, go and change."""
+    rng, number = np.random.default_rng(5), 1400
+
+    def node(i: int) -> TextNode:
+        row = rng.standard_normal(800) * 10.0 ** rng.integers(-3, 3)
+        return TextNode(id_=f"n{i}", text="", embedding=(row.astype(np.float32) if narrow else row).astype(float).tolist())
+
+    nodes = [node(i) for i in range(number)]
+    for i in range(0, 60, 2):
+        nodes[i + 1].embedding = list(nodes[i].embedding or [])  # ties
+    stores = [Peer(), SimpleVectorStore()]
+    for store in stores:
+        store.add([n.model_copy(deep=True) for n in nodes])
+    for step in range(24):
+        threads(1 + step % 2)
+        target = nodes[step * 3].embedding if step % 3 else rng.standard_normal(800).tolist()
+        query = VectorStoreQuery(query_embedding=target, similarity_top_k=(1, 10, 40)[step % 3])
+        theirs, ours = (pairs(store.query(query)) for store in stores)
+        assert theirs == ours
+        if step >= 12:
+            fresh, changed = node(number + step), node(step)
+            for store in stores:
+                store.delete_nodes([f"n{step + 20}"])
+                store.add([fresh.model_copy(deep=True), changed.model_copy(deep=True)])
+                store.get(f"n{step + 50}")[3] = float(step)  # the stored list
+
+
 # ----- kernels -----
 
 
 def cpu_has(isa: str) -> bool:
-    flag = {"avx2": "avx2", "avx512": "avx512f", "neon": "asimd"}.get(isa)
+    flag = {"avx2": "avx2", "avx512": "avx512bw", "neon": "asimd"}.get(isa)
     if flag is None:
         return True
     try:
