@@ -253,7 +253,7 @@ static void test_pieces_survive_every_failed_read(void)
         if (!fault.hit) break;
     }
     fault = (pn_fault){.kind = PN_FAULT_ONCE, .at = SIZE_MAX};
-    CHECK(refused >= 2 || !from_file);
+    CHECK(refused >= 1 || !from_file); /* what a helper could not read is read again */
     pn_buf_clear(&text);
 }
 
