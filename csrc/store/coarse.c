@@ -1,7 +1,6 @@
 #include "store/coarse.h"
 
 #include "os/pool.h"
-#include "simd/dot.h"
 #include "store/scan.h"
 
 #include <math.h>

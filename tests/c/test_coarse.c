@@ -3,6 +3,7 @@
 #include "check.h"
 #include "fail_alloc.h"
 #include "os/pool.h"
+#include "random_values.h"
 #include "simd/dot.h"
 #include "store/rowview.h"
 #include "store/topk.h"
@@ -10,22 +11,6 @@
 #include <math.h>
 
 enum { ROWS = 700, DIM = 1600, SEARCHES = 8, MISSES = 3, K = 10 }; /* SEARCHES, MISSES: coarse.c's */
-
-static double dot(const double *a, const double *b, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
-}
-
-static uint64_t state = 88172645463325252u;
-static double next_random(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (double)(int64_t)state / 9.3e18;
-}
 
 typedef struct table {
     pn_vec v;
@@ -94,11 +79,11 @@ static bool search(table *t, const double *q, size_t k)
     size_t count = 0;
     rows.coarse = &t->coarse;
     rows.listing = t->view.builds;
-    pn_topk_many(&t->v, &rows, &one, 1, DIM, dot);
+    pn_topk_many(&t->v, &rows, &one, 1, DIM, plain_dot);
     t->view.checked = rows.checked;
     t->view.checked_dim = rows.checked_dim;
     CHECK_EQ_INT(one.status, PN_OK);
-    CHECK_EQ_INT(pn_topk_replay(&t->v, &rows, q, DIM, k, dot, &want, &count), PN_OK);
+    CHECK_EQ_INT(pn_topk_replay(&t->v, &rows, q, DIM, k, plain_dot, &want, &count), PN_OK);
     CHECK_EQ_INT(one.count, count);
     for (size_t i = 0; i < count && i < one.count; i++) {
         CHECK(one.hits[i].similarity == want[i].similarity);
@@ -143,7 +128,7 @@ static double check_bound(const table *t, size_t row, const double *unit)
     pn_coarse_prepare(unit, DIM, whole, &coarse);
     pn_dot_best()->i8(whole, &codes, 1, t->coarse.stride, &sum);
     pn_vec_values(&t->v, t->view.rows[row], values);
-    double similarity = dot(values, unit, DIM) / sqrt(dot(values, values, DIM));
+    double similarity = plain_dot(values, unit, DIM) / sqrt(plain_dot(values, values, DIM));
     double off = fabs(similarity - e->scale * coarse.step * sum), slack = e->slack + (1.0 + e->slack) * coarse.slack;
     CHECK(off <= slack);
     CHECK(e->slack < 0.05 && coarse.slack < 0.002);
@@ -152,7 +137,7 @@ static double check_bound(const table *t, size_t row, const double *unit)
 
 static void to_unit(double *values)
 {
-    double norm = sqrt(dot(values, values, DIM));
+    double norm = sqrt(plain_dot(values, values, DIM));
     for (int i = 0; i < DIM; i++) values[i] /= norm;
 }
 

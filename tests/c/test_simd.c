@@ -1,6 +1,7 @@
 /* The dot kernels: every one that this CPU runs against a long double sum, within the
  * bound that dot.h promises, at dimensions around the register widths; those of bytes exactly. */
 #include "check.h"
+#include "random_values.h"
 #include "simd/dot.h"
 
 #include <math.h>
@@ -11,15 +12,6 @@ enum { MAX_DIM = 1600, ROWS = 5 };
 
 static const char *const names[] = {"serial", "avx2", "avx512", "neon"};
 static const size_t dims[] = {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 129, 384, 1536, 1599};
-
-static double next_random(void)
-{
-    static uint64_t state = 88172645463325252u;
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (double)(int64_t)state / 9.3e18;
-}
 
 /* q . row and |q| |row| */
 static void reference(const double *q, const double *row, size_t dim, double *dot, double *norms)

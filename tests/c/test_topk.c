@@ -3,28 +3,13 @@
 #include "check.h"
 #include "fail_alloc.h"
 #include "os/pool.h"
+#include "random_values.h"
 #include "store/topk.h"
 
 #include <math.h>
 #include <stdint.h>
 
 enum { MAX = 600 };
-
-static double dot(const double *a, const double *b, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
-}
-
-static uint64_t state = 88172645463325252u;
-static double next_random(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (double)(int64_t)state / 9.3e18;
-}
 
 typedef struct fixture {
     pn_vec v;
@@ -72,8 +57,8 @@ static void check_same(fixture *f, const double *q, size_t dim, size_t k)
 {
     pn_hit *a = NULL, *b = NULL;
     size_t an = 0, bn = 0;
-    CHECK_EQ_INT(pn_topk(&f->v, &f->rows, q, dim, k, dot, &a, &an), PN_OK);
-    CHECK_EQ_INT(pn_topk_replay(&f->v, &f->rows, q, dim, k, dot, &b, &bn), PN_OK);
+    CHECK_EQ_INT(pn_topk(&f->v, &f->rows, q, dim, k, plain_dot, &a, &an), PN_OK);
+    CHECK_EQ_INT(pn_topk_replay(&f->v, &f->rows, q, dim, k, plain_dot, &b, &bn), PN_OK);
     CHECK_EQ_INT(an, bn);
     CHECK_EQ_INT(an, k && k < f->rows.n ? k : f->rows.n);
     for (size_t i = 0; i < an && i < bn; i++) {
@@ -110,7 +95,7 @@ static void test_ties_come_in_the_heaps_order(void)
     fixture_picks(&f);
     pn_hit *hits = NULL;
     size_t n = 0;
-    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, dot, &hits, &n), PN_OK);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, plain_dot, &hits, &n), PN_OK);
     CHECK_EQ_INT(n, 3);
     for (size_t i = 0; i < n; i++) CHECK_EQ_INT(hits[i].pick, i + 2);
     pn_alloc_put(&pn_alloc_system, hits);
@@ -141,8 +126,8 @@ static void check_refused(const double *row, const double *q, size_t dim)
     fixture_picks(&f);
     pn_hit *hits = NULL;
     size_t n = 0;
-    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, q, dim, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
-    CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, dim, 3, 0.5, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, q, dim, 3, plain_dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, dim, 3, 0.5, plain_dot, &hits, &n), PN_ERR_UNSUPPORTED);
     CHECK(hits == NULL);
     pn_vec_clear(&f.v);
 }
@@ -168,12 +153,12 @@ static void test_other_dimensions_are_refused(void)
     pn_vec_init(&f.v, &pn_alloc_system);
     CHECK_EQ_INT(add(&f.v, 0, v, 3), PN_OK);
     fixture_picks(&f);
-    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 2, 3, plain_dot, &hits, &n), PN_ERR_UNSUPPORTED);
     CHECK_EQ_INT(add(&f.v, 1, v, 2), PN_OK);
     fixture_picks(&f);
-    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, plain_dot, &hits, &n), PN_ERR_UNSUPPORTED);
     f.rows.n = f.rows.checked = 0;
-    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, dot, &hits, &n), PN_ERR_UNSUPPORTED);
+    CHECK_EQ_INT(pn_topk(&f.v, &f.rows, v, 3, 3, plain_dot, &hits, &n), PN_ERR_UNSUPPORTED);
     pn_vec_clear(&f.v);
 }
 
@@ -194,7 +179,7 @@ static void test_large_and_small_norms(void)
 
 static double similarity(const double *a, const double *b, size_t n)
 {
-    return dot(a, b, n) / (sqrt(dot(a, a, n)) * sqrt(dot(b, b, n)));
+    return plain_dot(a, b, n) / (sqrt(plain_dot(a, a, n)) * sqrt(plain_dot(b, b, n)));
 }
 
 /* The definition, on a matrix. */
@@ -235,7 +220,7 @@ static void test_mmr(void)
             size_t n = 0;
             naive_mmr(rows, 50, q, thresholds[t], ks[k], want);
             f.rows.n = 50;
-            CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, 8, ks[k] == 50 ? 0 : ks[k], thresholds[t], dot, &hits, &n), PN_OK);
+            CHECK_EQ_INT(pn_topk_mmr(&f.v, &f.rows, q, 8, ks[k] == 50 ? 0 : ks[k], thresholds[t], plain_dot, &hits, &n), PN_OK);
             CHECK_EQ_INT(n, ks[k]);
             for (size_t i = 0; i < n; i++) CHECK_EQ_INT(hits[i].pick, want[i]);
             pn_alloc_put(&pn_alloc_system, hits);
@@ -259,10 +244,10 @@ static pn_status query_everything(const pn_alloc *alloc)
     for (size_t k = 0; k < 8 && s == PN_OK; k += 4) {
         pn_hit *hits = NULL;
         size_t n;
-        s = pn_topk(&f.v, &f.rows, v, 3, k, dot, &hits, &n);
+        s = pn_topk(&f.v, &f.rows, v, 3, k, plain_dot, &hits, &n);
         pn_alloc_put(alloc, hits);
         hits = NULL;
-        if (s == PN_OK) s = pn_topk_mmr(&f.v, &f.rows, v, 3, k, 0.5, dot, &hits, &n);
+        if (s == PN_OK) s = pn_topk_mmr(&f.v, &f.rows, v, 3, k, 0.5, plain_dot, &hits, &n);
         pn_alloc_put(alloc, hits);
     }
     pn_vec_clear(&f.v);
@@ -293,10 +278,10 @@ static void check_many(fixture *f, double queries[][4000], size_t dim)
     pn_query many[M], one;
     for (size_t i = 0; i < M; i++) many[i] = (pn_query){.values = queries[i], .k = ks[i]};
     f->rows.checked = 0;
-    pn_topk_many(&f->v, &f->rows, many, M, dim, dot);
+    pn_topk_many(&f->v, &f->rows, many, M, dim, plain_dot);
     for (size_t i = 0; i < M; i++) {
         one = (pn_query){.values = queries[i], .k = ks[i]};
-        one.status = pn_topk_replay(&f->v, &f->rows, queries[i], dim, ks[i], dot, &one.hits, &one.count);
+        one.status = pn_topk_replay(&f->v, &f->rows, queries[i], dim, ks[i], plain_dot, &one.hits, &one.count);
         CHECK_EQ_INT(one.status, i == 1 ? PN_ERR_UNSUPPORTED : PN_OK);
         same_answer(&many[i], &one);
         pn_alloc_put(&pn_alloc_system, many[i].hits);
