@@ -163,7 +163,7 @@ typedef struct picker {
     pn_buf picks;  /* pn_vec_row *, in the order of the rows */
     pn_buf asked;  /* uint32_t: picks whose filters Python has to decide */
     pn_buf scratch;
-    pn_rows rows;  /* what to search: the picks, or the view's rows */
+    pn_candidates rows;  /* what to search: the picks, or the view's rows */
     size_t meta_pos; /* see pn_rowview_cell */
 } picker;
 
@@ -220,7 +220,7 @@ static pn_status pick_from_all(picker *p)
 {
     pn_rowview *view = &p->table->view;
     PN_TRY(pn_rowview_update(view, p->v, false));
-    p->rows = (pn_rows){.rows = view->rows, .n = view->n, .checked = view->checked, .checked_dim = view->checked_dim};
+    p->rows = (pn_candidates){.rows = view->rows, .n = view->n, .checked = view->checked, .checked_dim = view->checked_dim};
     p->rows.coarse = has_filters(p) ? NULL : &p->table->coarse;
     p->rows.listing = view->builds;
     if (!has_filters(p)) return PN_OK;
@@ -260,7 +260,7 @@ static pn_status pick_from_ids(picker *p, const pn_bytes *ids, size_t n)
     }
     if (s == PN_OK) s = consider_once(p, (pn_vec_row **)(void *)found.data, found.len / sizeof(pn_vec_row *));
     pn_buf_clear(&found);
-    p->rows = (pn_rows){.rows = picks_of(p), .n = pick_count(p)};
+    p->rows = (pn_candidates){.rows = picks_of(p), .n = pick_count(p)};
     return s;
 }
 
@@ -515,7 +515,7 @@ const char pn_vector_delete_matching_doc[] =
     "from. False: nothing was deleted, the peer's own code has to do it.";
 
 /* Copies of the rows' ids, pn_bytes in *ids: deleting frees the bytes they point to. */
-static pn_status own_ids(const pn_rows *rows, pn_buf *bytes, pn_buf *ids)
+static pn_status own_ids(const pn_candidates *rows, pn_buf *bytes, pn_buf *ids)
 {
     size_t sum = 0;
     for (size_t i = 0; i < rows->n; i++) sum += pn_omap_key_of(rows->rows[i]).len;
@@ -531,7 +531,7 @@ static pn_status own_ids(const pn_rows *rows, pn_buf *bytes, pn_buf *ids)
     return PN_OK;
 }
 
-static pn_status delete_found(pn_vec *v, const pn_rows *rows)
+static pn_status delete_found(pn_vec *v, const pn_candidates *rows)
 {
     pn_buf bytes, ids;
     pn_buf_init(&bytes, &pn_alloc_system);

@@ -37,7 +37,7 @@ enum { CLAIM = 256 };
 
 typedef struct check {
     const pn_vec *v;
-    const pn_rows *rows;
+    const pn_candidates *rows;
     size_t dim;
     pn_dot_fn dot;
     double *wide; /* dim for each thread */
@@ -69,7 +69,7 @@ static void check_some(void *ctx, unsigned worker)
     }
 }
 
-static size_t unknown_norms(const pn_rows *rows)
+static size_t unknown_norms(const pn_candidates *rows)
 {
     size_t count = 0;
     for (size_t i = rows->checked; i < rows->n; i++) count += rows->rows[i]->norm < 0;
@@ -77,7 +77,7 @@ static size_t unknown_norms(const pn_rows *rows)
 }
 
 /* UNSUPPORTED when a row is not usable; *ordinary tells whether scan.h can take them. */
-static pn_status check_rows(const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
+static pn_status check_rows(const pn_vec *v, pn_candidates *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
 {
     *ordinary = true;
     PN_FAIL_IF(dim < 2 || dim > SIZE_MAX / 64 / PN_POOL_MAX || rows->n == 0 || rows->n > UINT32_MAX,
@@ -106,7 +106,7 @@ static pn_status search_query(search *s, const double *query)
     return usable_norm(s->query_norm) ? PN_OK : PN_ERR_UNSUPPORTED;
 }
 
-static pn_status search_init(search *s, const pn_vec *v, pn_rows *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
+static pn_status search_init(search *s, const pn_vec *v, pn_candidates *rows, size_t dim, pn_dot_fn dot, bool *ordinary)
 {
     *s = (search){.v = v, .rows = rows->rows, .n = rows->n, .dim = dim, .dot = dot};
     s->coarse = rows->coarse;
@@ -348,7 +348,7 @@ static pn_status search_many(search *s, pn_query *queries, size_t m, bool ordina
     return PN_OK;
 }
 
-void pn_topk_many(const pn_vec *v, pn_rows *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot)
+void pn_topk_many(const pn_vec *v, pn_candidates *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot)
 {
     search s;
     bool ordinary;
@@ -359,7 +359,7 @@ void pn_topk_many(const pn_vec *v, pn_rows *rows, pn_query *queries, size_t m, s
     search_clear(&s);
 }
 
-pn_status pn_topk(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+pn_status pn_topk(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
                   pn_hit **hits, size_t *count)
 {
     pn_query q = {.values = query, .k = k};
@@ -370,7 +370,7 @@ pn_status pn_topk(const pn_vec *v, pn_rows *rows, const double *query, size_t di
     return PN_OK;
 }
 
-pn_status pn_topk_replay(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+pn_status pn_topk_replay(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
                          pn_hit **hits, size_t *count)
 {
     search s;
@@ -463,7 +463,7 @@ static pn_status mmr_all(search *s, size_t k, double threshold, pn_hit **hits, s
     return PN_OK;
 }
 
-pn_status pn_topk_mmr(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, double threshold,
+pn_status pn_topk_mmr(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, double threshold,
                       pn_dot_fn dot, pn_hit **hits, size_t *count)
 {
     PN_FAIL_IF(!isfinite(threshold), PN_ERR_UNSUPPORTED);

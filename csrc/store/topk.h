@@ -31,7 +31,7 @@
 typedef double (*pn_dot_fn)(const double *a, const double *b, size_t n);
 
 /* The rows to choose from: of the table's map of rows, each once. */
-typedef struct pn_rows {
+typedef struct pn_candidates {
     pn_vec_row *const *rows;
     size_t n;
     /* The first so many rows have that dimension and a norm that scan.h can take, so that
@@ -39,7 +39,7 @@ typedef struct pn_rows {
     size_t checked, checked_dim;
     pn_coarse *coarse; /* for their codes, when these are all rows; or NULL */
     uint64_t listing;  /* see coarse.h */
-} pn_rows;
+} pn_candidates;
 
 typedef struct pn_query {
     const double *values;
@@ -51,18 +51,18 @@ typedef struct pn_query {
 
 /* The k best of the rows for each of m queries of one dimension. Each has its own status;
  * no answer depends on the other queries. */
-void pn_topk_many(const pn_vec *v, pn_rows *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot);
+void pn_topk_many(const pn_vec *v, pn_candidates *rows, pn_query *queries, size_t m, size_t dim, pn_dot_fn dot);
 
 /* For one query. *hits is allocated with v->alloc and given to the caller, *count <= n. */
-pn_status pn_topk(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+pn_status pn_topk(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
                   pn_hit **hits, size_t *count);
 
 /* Maximum marginal relevance, as the peer's get_top_k_mmr_embeddings. */
-pn_status pn_topk_mmr(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, double threshold,
+pn_status pn_topk_mmr(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, double threshold,
                       pn_dot_fn dot, pn_hit **hits, size_t *count);
 
 /* For tests: pn_topk that scores everything exactly and replays the heap. */
-pn_status pn_topk_replay(const pn_vec *v, pn_rows *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
+pn_status pn_topk_replay(const pn_vec *v, pn_candidates *rows, const double *query, size_t dim, size_t k, pn_dot_fn dot,
                          pn_hit **hits, size_t *count);
 
 #endif

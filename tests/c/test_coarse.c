@@ -73,7 +73,7 @@ static void fill(table *t, const pn_alloc *codes)
 static bool search(table *t, const double *q, size_t k)
 {
     CHECK_EQ_INT(pn_rowview_update(&t->view, &t->v, false), PN_OK);
-    pn_rows rows = {.rows = t->view.rows, .n = t->view.n, .checked = t->view.checked, .checked_dim = t->view.checked_dim};
+    pn_candidates rows = {.rows = t->view.rows, .n = t->view.n, .checked = t->view.checked, .checked_dim = t->view.checked_dim};
     pn_query one = {.values = q, .k = k};
     pn_hit *want = NULL;
     size_t count = 0;

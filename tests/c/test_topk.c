@@ -14,7 +14,7 @@ enum { MAX = 600 };
 typedef struct fixture {
     pn_vec v;
     pn_vec_row *list[MAX];
-    pn_rows rows;
+    pn_candidates rows;
 } fixture;
 
 static void fixture_picks(fixture *f)
@@ -23,7 +23,7 @@ static void fixture_picks(fixture *f)
     pn_bytes id;
     void *row;
     while (n < MAX && pn_omap_next(&f->v.rows, &pos, &id, &row)) f->list[n++] = row;
-    f->rows = (pn_rows){.rows = f->list, .n = n};
+    f->rows = (pn_candidates){.rows = f->list, .n = n};
 }
 
 static pn_status add(pn_vec *v, int i, const double *values, size_t dim)
