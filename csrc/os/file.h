@@ -1,9 +1,9 @@
 /* file.h: the file operations that persisting needs, as a table of functions.
  *
  * The core touches the disk only through a pn_vfs, so that the same commit code
- * runs on the real file system (file_posix.c), on one in memory whose every
- * possible state after a crash can be listed (file_mem.h), and on one that fails
- * wherever a test wants it to (file_fault.h).
+ * runs on the real file system (file_posix.c) and, in the tests, on one in memory
+ * whose every possible state after a crash can be listed (tests/c/file_mem.h), and on
+ * one that fails wherever a test wants it to (tests/c/file_fault.h).
  *
  * Every operation returns 0 or an errno. Paths are NUL-terminated bytes in the
  * file system's encoding. Results come through out-parameters, untouched on

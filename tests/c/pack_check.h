@@ -6,7 +6,7 @@
 
 #include "check.h"
 
-#include "os/file_mem.h"
+#include "file_mem.h"
 #include "persist/pack.h"
 #include "persist/recover.h"
 

@@ -3,8 +3,8 @@
 #include "check.h"
 
 #include "base/crc32c.h"
-#include "os/file_fault.h"
-#include "os/file_mem.h"
+#include "file_fault.h"
+#include "file_mem.h"
 #include "persist/commit.h"
 #include "persist/recover.h"
 

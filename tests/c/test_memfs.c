@@ -3,8 +3,8 @@
  * where it is told to. */
 #include "check.h"
 
-#include "os/file_fault.h"
-#include "os/file_mem.h"
+#include "file_fault.h"
+#include "file_mem.h"
 
 #include <errno.h>
 

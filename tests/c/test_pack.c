@@ -2,7 +2,7 @@
  * failing allocation. Rules that need no failing disk are in test_pack_rules.c. */
 #include "pack_check.h"
 
-#include "os/file_fault.h"
+#include "file_fault.h"
 #include "persist/commit.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 #include "pack_check.h"
 
 #include "base/crc32c.h"
-#include "os/file_fault.h"
+#include "file_fault.h"
 #include "persist/commit.h"
 
 #include <dirent.h>

@@ -1,4 +1,4 @@
-#include "os/file_fault.h"
+#include "file_fault.h"
 
 /* Counts an operation; the errno it is to fail with, or 0. */
 static int tick(pn_fault *f)

@@ -1,4 +1,4 @@
-#include "os/file_mem.h"
+#include "file_mem.h"
 
 #include <errno.h>
 

@@ -4,8 +4,8 @@
  * unlock and what only looks (lstat, readlink, realpath, writable, fstat, list), which
  * are counted only with `looks` set. One thread.
  */
-#ifndef PN_OS_FILE_FAULT_H
-#define PN_OS_FILE_FAULT_H
+#ifndef PN_TESTS_FILE_FAULT_H
+#define PN_TESTS_FILE_FAULT_H
 
 #include "os/file.h"
 

@@ -1,7 +1,6 @@
 /* file_mem.h: a file system in memory that knows what a crash may do to it.
  *
- * For tests, of this project and of whatever builds on the core. Beside what programs
- * see it keeps what is surely on the disk:
+ * Beside what programs see it keeps what is surely on the disk:
  *
  *   contents of a file   durable after fsync of the file
  *   names in a directory durable after sync_dir of that directory; until then each
@@ -15,8 +14,8 @@
  * Paths begin with "/" or are taken to; symlinks are followed as usual. Time is a
  * counter of operations. Names have at most PN_MEMFS_NAME_MAX bytes. One thread.
  */
-#ifndef PN_OS_FILE_MEM_H
-#define PN_OS_FILE_MEM_H
+#ifndef PN_TESTS_FILE_MEM_H
+#define PN_TESTS_FILE_MEM_H
 
 #include "os/file.h"
 
