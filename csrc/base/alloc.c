@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE = 2 * 1024 * 1024 };
-
 static void *system_resize(void *ctx, void *ptr, size_t size)
 {
     (void)ctx;
@@ -17,9 +15,10 @@ static void *system_resize(void *ctx, void *ptr, size_t size)
     }
     void *p = realloc(ptr, size);
 #ifdef MADV_HUGEPAGE
-    if (p != NULL && size >= 2 * (size_t)HUGE) { /* also after growing: the block may have moved */
-        uintptr_t lo = ((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
-        uintptr_t hi = ((uintptr_t)p + size) & ~(uintptr_t)(HUGE - 1);
+    const uintptr_t huge = PN_ALLOC_HUGE;
+    if (p != NULL && size >= 2 * huge) { /* also after growing: the block may have moved */
+        uintptr_t lo = ((uintptr_t)p + huge - 1) & ~(huge - 1);
+        uintptr_t hi = ((uintptr_t)p + size) & ~(huge - 1);
         if (hi > lo) (void)madvise((void *)lo, hi - lo, MADV_HUGEPAGE); /* advice only */
     }
 #endif

@@ -19,8 +19,10 @@ typedef struct pn_alloc {
     void *ctx;
 } pn_alloc;
 
-/* malloc and free of the C library. Large blocks ask for huge pages where the
- * system has them, since first-touch page faults limit every bulk load. */
+/* malloc and free of the C library. Blocks of two huge pages and more ask for them where
+ * the system has any, since first-touch page faults limit every bulk load. What a block has
+ * before the first boundary of a huge page and after the last stays in small ones. */
+enum { PN_ALLOC_HUGE = 2 * 1024 * 1024 };
 extern const pn_alloc pn_alloc_system;
 
 void *pn_alloc_get(const pn_alloc *a, size_t size);        /* size > 0 */

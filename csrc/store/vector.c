@@ -152,13 +152,17 @@ static pn_status room_for_block(pn_vec *v, pn_vec_band *b)
     return PN_OK;
 }
 
+/* Large blocks begin with a huge page and end with one: what lies in small pages takes a
+ * scan half as long again. */
 static pn_status add_block(pn_vec *v, pn_vec_band *b, size_t rows)
 {
-    PN_FAIL_IF(rows > (SIZE_MAX / 2 - LINE) / b->stride, PN_ERR_NOMEM);
+    PN_FAIL_IF(rows >= (SIZE_MAX / 2 - PN_ALLOC_HUGE) / b->stride, PN_ERR_NOMEM);
     PN_TRY(room_for_block(v, b));
-    void *memory = pn_alloc_get(v->alloc, rows * b->stride + LINE);
+    size_t room = (rows + 1) * b->stride; /* the rows, and what completes their last page */
+    size_t align = room >= PN_ALLOC_HUGE ? PN_ALLOC_HUGE : LINE;
+    void *memory = pn_alloc_get(v->alloc, room + align);
     PN_FAIL_IF(memory == NULL, PN_ERR_NOMEM);
-    uint8_t *first = (uint8_t *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1));
+    uint8_t *first = (uint8_t *)(((uintptr_t)memory + align - 1) & ~(uintptr_t)(align - 1));
     b->blocks[b->block_count++] = (pn_vec_block){.memory = memory, .rows = first, .cap = rows};
     return PN_OK;
 }

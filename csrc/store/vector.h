@@ -8,8 +8,9 @@
  *   metas  id -> pn_vec_cell  a span of canonical JSON text, or a live host object
  *
  * Vectors lie in bands, one for each (dimension, encoding): blocks of 64-byte aligned
- * rows with a stride of whole cache lines. A row is float32 when every value of it is
- * one, else float64: both are bit-exact. Rows that were freed are used again.
+ * rows with a stride of whole cache lines, large blocks in huge pages. A row is float32
+ * when every value of it is one, else float64: both are bit-exact. Rows that were freed
+ * are used again.
  *
  *   band [dim 384, f32]  block: row row row ... | block: row row ...   free -> row -> row
  *
