@@ -84,6 +84,7 @@ int pn_kvt_adopt(pn_kv_object *self, PyObject *plain)
     self->kv = NULL;
     self->young = NULL;
     self->plain = Py_NewRef(plain);
+    Py_CLEAR(self->homes); /* those that nobody holds are empty */
     pn_kvt_forget_all(self);
     pn_kv_unref(kv);
     Py_XDECREF(young);
@@ -97,10 +98,10 @@ int pn_kvt_surrender(pn_kv_object *self)
     PyObject *plain = self->kv      ? pn_kvt_dicts_of(pn_kvt_keys(self), self->kv, pn_kvt_promoted)
                       : self->young ? Py_NewRef(self->young)
                                     : PyDict_New();
-    if (plain == NULL) return -1;
-    pn_kvt_adopt(self, plain);
-    Py_DECREF(plain);
-    return 0;
+    int r = plain ? pn_kvt_move_home(self, &plain) : -1;
+    if (r == 0) pn_kvt_adopt(self, plain);
+    Py_XDECREF(plain);
+    return r;
 }
 
 /* ---- finding things ---- */
@@ -180,7 +181,7 @@ static bool class_untouched(const pn_module_state *state, PyTypeObject *type)
 
 bool pn_py_kv_untouched(pn_module_state *state, PyObject *table)
 {
-    enum { FIELDS = 1 }; /* _mapping_factory */
+    enum { FIELDS = 0 };
     pn_kv_object *self = (pn_kv_object *)table;
     PyTypeObject *type = Py_TYPE(self);
     unsigned tag = pn_type_version(type);
@@ -224,14 +225,24 @@ bool pn_kvt_never_str(PyObject *key)
            PyTuple_CheckExact(key) || PyBytes_CheckExact(key);
 }
 
+/* outer[name] = factory() */
+static int make_mapping(pn_kv_object *self, PyObject *outer, PyObject *name)
+{
+    PyObject *factory = Py_XNewRef(self->factory), *m = factory ? PyObject_CallNoArgs(factory) : PyDict_New();
+    int r = m ? PyObject_SetItem(outer, name, m) : -1;
+    Py_XDECREF(factory);
+    Py_XDECREF(m);
+    return r;
+}
+
 PyObject *pn_kvt_plain(pn_kv_object *self, PyObject *collection)
 {
     PyObject *outer = Py_NewRef(self->plain); /* hashing the name may run code that replaces it */
-    PyObject *m = PyObject_GetItem(outer, collection);
-    if (m == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Clear();
-        m = PyDict_New();
-        if (m != NULL && PyObject_SetItem(outer, collection, m) < 0) Py_CLEAR(m);
+    PyObject *m = PyDict_CheckExact(outer) ? Py_XNewRef(PyDict_GetItemWithError(outer, collection)) : NULL;
+    if (m == NULL && !PyErr_Occurred()) {
+        int there = PySequence_Contains(outer, collection);
+        if (there == 0) there = make_mapping(self, outer, collection);
+        if (there >= 0) m = PyObject_GetItem(outer, collection);
     }
     Py_DECREF(outer);
     return m;

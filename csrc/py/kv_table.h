@@ -31,6 +31,8 @@ typedef struct {
     pn_kv *kv;       /* the store of a native table */
     PyObject *plain; /* the dict of dicts, once surrendered */
     PyObject *young; /* {name: {key: value}} of a young one; NULL also while empty */
+    PyObject *homes; /* {name: dict} of a native one: see views; NULL: nobody asked */
+    PyObject *factory; /* what makes the collections of a surrendered one; NULL: dict */
     /* The collections that were last asked for: callers use the same few name objects again
      * and again. Dicts of a young table, else pn_colls, which are good while kv holds the
      * same ones (its version says so). Borrowed; the names are held. */
@@ -87,6 +89,27 @@ static inline PyObject *pn_kvt_young(pn_kv_object *self, PyObject *collection, P
     PyObject *known = pn_kvt_recall(self, collection);
     return known != NULL ? Py_NewRef(known) : pn_kvt_young_slow(self, collection);
 }
+
+/* ---- views ----
+ *
+ * Who asks a native table for its mappings gets views (python/pannier/_views.py), which come
+ * back to the table with a name for every access. LlamaIndex gives its dicts themselves, which
+ * keep what they hold wherever the store goes. So each view has a dict, its *home*, which
+ * the table knows too: empty, until the collection leaves the table (dropped, or everything is
+ * replaced) or the table surrenders. Then the home gets the contents, and is that collection's
+ * dict from then on; the view finds that it is no home of the table's any more and reads it.
+ * Nothing is copied for views that nobody holds. The name None is that of the mapping of
+ * all collections, whose home becomes the outer dict. */
+
+PyObject *pn_kvt_home(pn_kv_object *self, PyObject *name); /* of an exact str or None; a new reference */
+/* Whether a view with that home shows what the table has under the name. */
+bool pn_kvt_is_home(const pn_kv_object *self, PyObject *name, PyObject *home);
+bool pn_kvt_viewed(const pn_kv_object *self); /* whether somebody holds a view */
+/* The dicts that held homes are to be, in `*plain`, the dict of dicts that the table becomes;
+ * -1: nothing has changed. */
+int pn_kvt_move_home(pn_kv_object *self, PyObject **plain);
+/* The collection is about to be dropped. Runs no code, unless it fails. */
+int pn_kvt_leave(pn_kv_object *self, PyObject *name, pn_coll *coll);
 
 /* ---- values ---- */
 

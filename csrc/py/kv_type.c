@@ -397,11 +397,58 @@ static PyObject *kv_dump(PyObject *op, PyObject *unused)
     return self->kv ? pn_kvt_dicts_of(pn_kvt_keys(self), self->kv, pn_kvt_decoded) : Py_NewRef(self->plain);
 }
 
+/* What views show must outlive the table's own contents: it becomes theirs. */
+static int part_with_views(kv_object *self) { return pn_kvt_viewed(self) ? pn_kvt_surrender(self) : 0; }
+
 static PyObject *kv_adopt(PyObject *op, PyObject *plain)
 {
+    if (part_with_views((kv_object *)op) < 0) return NULL;
     pn_kvt_adopt((kv_object *)op, plain);
     Py_RETURN_NONE;
 }
+
+static PyObject *kv_home(PyObject *op, PyObject *name)
+{
+    kv_object *self = (kv_object *)op;
+    if (pn_kvt_ready(self) < 0) return NULL;
+    bool odd = name != Py_None && !PyUnicode_CheckExact(name);
+    if (odd && pn_kvt_surrender(self) < 0) return NULL;
+    if (self->plain == NULL) return pn_kvt_home(self, name);
+    PyObject *outer = Py_NewRef(self->plain), *mapping = name == Py_None ? Py_NewRef(outer) : PyObject_GetItem(outer, name);
+    Py_DECREF(outer);
+    return mapping;
+}
+
+static PyObject *kv_shows(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) return PyErr_Format(PyExc_TypeError, "_shows(name, home)");
+    return PyBool_FromLong(pn_kvt_is_home((kv_object *)op, args[0], args[1]));
+}
+
+/* ---- _mapping_factory ---- */
+
+static PyObject *get_factory(PyObject *op, void *unused)
+{
+    (void)unused;
+    PyObject *factory = ((kv_object *)op)->factory;
+    return Py_NewRef(factory ? factory : (PyObject *)&PyDict_Type);
+}
+
+/* Collections that are no dicts can only be those of a plain store. */
+static int set_factory(PyObject *op, PyObject *value, void *unused)
+{
+    (void)unused;
+    kv_object *self = (kv_object *)op;
+    bool usual = value == NULL || value == (PyObject *)&PyDict_Type;
+    if (!usual && pn_kvt_surrender(self) < 0) return -1;
+    Py_XSETREF(self->factory, usual ? NULL : Py_NewRef(value));
+    return 0;
+}
+
+static PyGetSetDef kv_getset[] = {
+    {"_mapping_factory", get_factory, set_factory, "What makes a collection that is missing.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 
 static PyObject *kv_names(PyObject *op, PyObject *unused)
 {
@@ -510,26 +557,38 @@ static PyObject *kv_drop(PyObject *op, PyObject *name)
     pn_buf_init(&scratch, &pn_alloc_system);
     pn_bytes n;
     pn_coll *coll = NULL;
-    if (PyUnicode_CheckExact(name) && pn_py_key(name, &scratch, &n)) coll = pn_kv_drop(self->kv, n);
+    if (PyUnicode_CheckExact(name) && pn_py_key(name, &scratch, &n)) coll = pn_kv_find(self->kv, n);
+    if (coll != NULL) coll = pn_kvt_leave(self, name, coll) < 0 ? NULL : pn_kv_drop(self->kv, n);
     pn_buf_clear(&scratch);
-    if (coll == NULL && !PyErr_Occurred()) pn_py_raise_key(name);
+    if (coll == NULL && !PyErr_Occurred() && PyObject_Hash(name) != -1) pn_py_raise_key(name);
     pn_coll_free(coll, &pn_alloc_system, &pn_py_host);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
-void pn_py_kv_replace(PyObject *table, pn_kv *kv)
+int pn_py_kv_replace(PyObject *table, pn_kv *kv)
 {
     kv_object *self = (kv_object *)table;
+    if (part_with_views(self) < 0) return pn_kv_unref(kv), -1;
     pn_kv *old = self->kv;
     PyObject *plain = self->plain, *young = self->young;
     pn_kvt_forget_last(self);
     self->kv = kv;
     self->plain = NULL;
     self->young = NULL;
+    Py_CLEAR(self->homes);
     pn_kvt_forget_all(self);
     pn_kv_unref(old);
     Py_XDECREF(young);
     Py_XDECREF(plain);
+    return 0;
+}
+
+static PyObject *kv_reset(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    if (pn_py_kv_replace(op, NULL) < 0) return NULL;
+    Py_CLEAR(((kv_object *)op)->factory);
+    Py_RETURN_NONE;
 }
 
 static PyObject *kv_load(PyObject *op, PyObject *text)
@@ -545,8 +604,7 @@ static PyObject *kv_load(PyObject *op, PyObject *text)
     Py_END_ALLOW_THREADS
     if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
     if (s != PN_OK) Py_RETURN_FALSE;
-    pn_py_kv_replace(op, kv);
-    Py_RETURN_TRUE;
+    return pn_py_kv_replace(op, kv) < 0 ? NULL : Py_NewRef(Py_True);
 }
 
 /* Puts (collection, key) on the exception that is set. */
@@ -637,6 +695,8 @@ static int kv_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->plain);
     Py_VISIT(self->young);
     Py_VISIT(self->all);
+    Py_VISIT(self->homes);
+    Py_VISIT(self->factory);
     if (self->kv == NULL) return 0;
     size_t pos = 0;
     pn_bytes name;
@@ -665,6 +725,8 @@ static int kv_clear(PyObject *op)
     Py_CLEAR(self->default_name);
     pn_kvt_forget_all(self);
     pn_kv_unref(kv);
+    Py_CLEAR(self->homes);
+    Py_CLEAR(self->factory);
     Py_CLEAR(self->young);
     Py_CLEAR(self->plain);
     return 0;
@@ -701,6 +763,9 @@ static PyMethodDef kv_methods[] = {
     {"_surrender", kv_surrender, METH_NOARGS, "Turns the table into a plain dict of dicts and returns that."},
     {"_dump", kv_dump, METH_NOARGS, "The contents as a dict of dicts, for pickling; the table stays as it is."},
     {"_adopt", kv_adopt, METH_O, "Makes the given mapping the truth."},
+    {"_reset", kv_reset, METH_NOARGS, "Empties the table, as a new one is."},
+    {"_home", kv_home, METH_O, "_home(name or None) -> dict: what a view of it holds, to be the collection itself once it leaves the table."},
+    {"_shows", FAST(kv_shows), METH_FASTCALL, "_shows(name or None, home) -> bool: whether that view's is the table's collection still."},
     {"_names", kv_names, METH_NOARGS, "Names of the collections."},
     {"_keys", kv_keys, METH_O, "Keys of a collection."},
     {"_count", kv_count, METH_O, "Number of keys of a collection."},
@@ -717,6 +782,7 @@ static PyMethodDef kv_methods[] = {
 static PyType_Slot kv_slots[] = {
     {Py_tp_doc, "Collections of values in insertion order: the C base of SimpleKVStore."},
     {Py_tp_methods, kv_methods},
+    {Py_tp_getset, kv_getset},
     {Py_tp_traverse, kv_traverse},
     {Py_tp_clear, kv_clear},
     {Py_tp_dealloc, kv_dealloc},

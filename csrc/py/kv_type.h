@@ -26,9 +26,9 @@ pn_kv *pn_py_kv_contents(pn_module_state *state, PyObject *table);
 bool pn_py_settle_slow(pn_cell *cell);
 static inline bool pn_py_settle(pn_cell *cell) { return cell->kind != PN_CELL_PACKED || pn_py_settle_slow(cell); }
 
-/* Makes `kv` (taken over) the contents of a table. What was in it goes, so Python code may
- * run, at the end. */
-void pn_py_kv_replace(PyObject *table, pn_kv *kv);
+/* Makes `kv` (taken over; NULL: nothing) the contents of a table. What was in it goes, but for
+ * what views show, so Python code may run, at the end. -1: an exception is set, kv is gone. */
+int pn_py_kv_replace(PyObject *table, pn_kv *kv);
 
 /* The collection of that name (an exact str), made when missing. CALLBACK: an exception is set. */
 pn_status pn_py_named_collection(pn_kv *kv, PyObject *name, pn_coll **out);

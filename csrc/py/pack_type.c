@@ -239,8 +239,7 @@ static PyObject *pack_kv(PyObject *op, PyObject *args)
     s = read_kv(self->pack, (pn_bytes){(const uint8_t *)name, (size_t)n}, &kv, &bad, &err);
     Py_END_ALLOW_THREADS
     if (s != PN_OK) return raise_store(op, s, bad, &err);
-    pn_py_kv_replace(table, kv);
-    Py_RETURN_NONE;
+    return pn_py_kv_replace(table, kv) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *pack_vectors(PyObject *op, PyObject *arg)

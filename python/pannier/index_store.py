@@ -158,20 +158,25 @@ class _IndexStoreMethods:
     def _fast(self) -> bool:
         return type(self) in _EXACT and type(self._kvstore) is SimpleKVStore
 
+    def _fast_async(self, name: str) -> bool:
+        """Whether nobody would notice that this method of the key-value store is not awaited."""
+        return self._fast() and self._kvstore._is_ours(name)
+
+    def _put(self, struct: IndexStruct) -> bool:
+        """Stores it, if the core can."""
+        plan = _plan(type(struct))
+        return plan is not None and _core.struct_put(
+            self._kvstore, self._collection, struct.index_id, plan[0], vars(struct), plan[1]
+        )
+
     def add_index_struct(self, index_struct: IndexStruct) -> None:
         """Stores a snapshot of the struct under its ``index_id``."""
-        plan = _plan(type(index_struct)) if self._fast() else None
-        if plan is not None:
-            fields = vars(index_struct)
-            if _core.struct_put(self._kvstore, self._collection, index_struct.index_id, plan[0], fields, plan[1]):
-                return
-        self._kvstore.put(index_struct.index_id, index_struct_to_json(index_struct), collection=self._collection)
+        if not (self._fast() and self._put(index_struct)):
+            self._kvstore.put(index_struct.index_id, index_struct_to_json(index_struct), collection=self._collection)
 
     async def async_add_index_struct(self, index_struct: IndexStruct) -> None:
         """As :meth:`add_index_struct`."""
-        if self._fast():
-            self.add_index_struct(index_struct)
-        else:
+        if not (self._fast_async("aput") and self._put(index_struct)):
             await super().async_add_index_struct(index_struct)  # type: ignore[misc]
 
     def _read(self, struct_id: Any) -> Any:
@@ -208,9 +213,16 @@ class _IndexStoreMethods:
 
     async def aget_index_struct(self, struct_id: Optional[str] = None) -> Optional[IndexStruct]:
         """As :meth:`get_index_struct`."""
-        if self._fast():
-            return self.get_index_struct(struct_id)
-        return await super().aget_index_struct(struct_id)  # type: ignore[misc]
+        struct = self._read(struct_id) if struct_id is not None and self._fast_async("aget") else NotImplemented
+        return await super().aget_index_struct(struct_id) if struct is NotImplemented else struct  # type: ignore[misc]
+
+    def _all(self) -> Optional[List[IndexStruct]]:
+        """All structs, if the core has and can read them."""
+        if self._kvstore._plain() is not None or not self._kvstore._is_ours("get_all"):
+            return None
+        self._kvstore._create(self._collection)
+        structs = [self._read(key) for key in self._kvstore._keys(self._collection)]
+        return None if any(struct is NotImplemented or struct is None for struct in structs) else structs
 
     def index_structs(self) -> List[IndexStruct]:
         """All structs, fresh ones, in insertion order.
@@ -218,18 +230,13 @@ class _IndexStoreMethods:
         Raises:
             KeyError: a struct's type is not registered.
         """
-        if self._fast() and self._kvstore._plain() is None:
-            self._kvstore._create(self._collection)
-            structs = [self._read(key) for key in self._kvstore._keys(self._collection)]
-            if not any(struct is NotImplemented or struct is None for struct in structs):
-                return structs
-        return super().index_structs()  # type: ignore[misc]
+        structs = self._all() if self._fast() else None
+        return super().index_structs() if structs is None else structs  # type: ignore[misc]
 
     async def async_index_structs(self) -> List[IndexStruct]:
         """As :meth:`index_structs`."""
-        if self._fast():
-            return self.index_structs()
-        return await super().async_index_structs()  # type: ignore[misc]
+        structs = self._all() if self._fast_async("aget_all") else None
+        return await super().async_index_structs() if structs is None else structs  # type: ignore[misc]
 
 
 class KVIndexStore(_IndexStoreMethods, PeerKVIndexStore):

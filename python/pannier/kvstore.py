@@ -13,7 +13,7 @@ from llama_index.core.storage.kvstore.types import DEFAULT_BATCH_SIZE, DEFAULT_C
 
 from pannier import _core, _files, _pack
 from pannier._encoding import corrupt, explain
-from pannier._views import CollectionsView, CollectionView
+from pannier._views import CollectionsView, CollectionView, as_dicts, is_view
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
 
     The store becomes *plain* (a dict of dicts, at the peer's speed) when a caller
     hands in or asks for those dicts: constructor ``data``, ``from_dict``, ``to_dict``,
-    assigning to ``_collections_mappings``, or a key that is not an exact ``str``.
+    assigning to ``_collections_mappings``, a ``_mapping_factory`` other than ``dict``, or
+    a key that is not an exact ``str``.
 
     Args:
         data (dict[str, dict[Any, dict]] | None): initial collections; the outer dict is
@@ -48,9 +49,9 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
                     setattr(cls, name, getattr(PeerSimpleKVStore, name))
 
     def __init__(self, data: Optional[Dict[str, Dict[str, dict]]] = None) -> None:
-        self._mapping_factory = dict
+        self._reset()
         if data is not None:
-            self._adopt(data.copy())
+            self._adopt(as_dicts(data.copy()))
 
     # ``_collections_mappings`` is an instance attribute of the peer.
     @property
@@ -60,7 +61,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
 
     @_collections_mappings.setter
     def _collections_mappings(self, mappings: Any) -> None:
-        self._adopt(mappings)
+        if not is_view(mappings, self):  # what ``store._collections_mappings |= {...}`` ends with
+            self._adopt(as_dicts(mappings))
 
     def _get_collection_mapping(self, collection: str) -> Any:
         """The collection's live mapping, created if missing."""
@@ -76,8 +78,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             self.put(key, val, collection=collection)
 
     def _is_ours(self, name: str) -> bool:
-        """Whether that method is the C base's: neither overridden nor replaced."""
-        return getattr(type(self), name) is getattr(_core.KVTable, name) and name not in self.__dict__
+        """Whether that method is this module's or the C base's: neither overridden nor replaced."""
+        return getattr(type(self), name) is _OURS[name] and name not in self.__dict__
 
     async def aput(self, key: str, val: dict, collection: str = DEFAULT_COLLECTION) -> None:
         """As :meth:`put`."""
@@ -90,7 +92,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
         """As :meth:`put_all`; any batch size is accepted."""
-        if type(self).aput is _APUT and "aput" not in self.__dict__:
+        if self._is_ours("aput"):
             _core.KVTable.put_all(self, kv_pairs, collection=collection, batch_size=batch_size)
         else:
             for key, val in kv_pairs:
@@ -181,7 +183,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     # ---- pickle and copy ----
 
     def __getstate__(self) -> dict:
-        state = {k: v for k, v in self.__dict__.items() if k != "_mapping_factory"}
+        state = self.__dict__.copy()
         state["_collections_mappings"] = self._dump()
         state["factory_fn"] = {"fn": self._mapping_factory}
         return state
@@ -206,11 +208,12 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     def __copy__(self) -> "SimpleKVStore":
         other = _new(type(self))
         other.__dict__.update(self.__dict__)
+        other._mapping_factory = self._mapping_factory
         other._adopt(self._surrender())  # a shallow copy shares the outer dict, as the peer's does
         return other
 
 
-_APUT = SimpleKVStore.aput
+_OURS = {name: getattr(SimpleKVStore, name) for name in ("get", "get_all", "aput", "aget", "aget_all", "adelete")}
 
 
 def _new(cls: type) -> Any:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from llama_index.core.graph_stores.simple_labelled import SimplePropertyGraphStore as PeerPropertyGraph
 from llama_index.core.graph_stores.types import EntityNode, Relation
 from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore.simple_kvstore import SimpleKVStore as PeerKV
 from llama_index.core.vector_stores.simple import SimpleVectorStore as PeerVectors
 
 import pannier
@@ -80,3 +82,12 @@ def test_a_property_graph_s_dict_is_json_and_survives_from_dict():
     assert theirs["nodes"] == {}
     assert json.dumps(ours) == text
     assert json.dumps(again.to_dict()) == text
+
+
+def test_methods_replaced_on_llama_index_s_class_stay_its_own():
+    replaced = lambda self, key, collection="data": "replaced"  # noqa: E731
+    with mock.patch.object(PeerKV, "get", replaced):
+        assert PeerKV().get("k") == "replaced"
+        assert pannier.SimpleKVStore().get("k") is None
+    with mock.patch.object(pannier.SimpleKVStore, "get", replaced):
+        assert pannier.SimpleKVStore().get("k") == "replaced"

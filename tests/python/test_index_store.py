@@ -505,6 +505,40 @@ def test_replaced_methods_of_the_kv_store_are_called(name, on_class):
     assert_same(*logs)
 
 
+@pytest.mark.parametrize("on_class", [False, True])
+@pytest.mark.parametrize("name", ["aput", "aget", "aget_all", "adelete", "get_all"])
+def test_replaced_async_methods_of_the_kv_store_are_awaited(name, on_class):
+    logs = []
+    for side in SIDES:
+        store, empty = side.SimpleIndexStore(), side.SimpleIndexStore()
+        store.add_index_struct(STRUCTS["list"])
+        target = type(store._kvstore) if on_class else store._kvstore
+        its, log = getattr(target, name), []
+        with mock.patch.object(target, name, lambda *args, **kwargs: (log.append(name), its(*args, **kwargs))[1]):
+            for call in (
+                store.async_add_index_struct(STRUCTS["vector"]),
+                store.aget_index_struct("vector"),
+                store.async_index_structs(),
+                empty.async_index_structs(),
+                store.adelete_index_struct("vector"),
+            ):
+                oracle.run(call)
+            empty.index_structs()
+        logs.append(log)
+    assert logs[0]
+    assert_same(*logs)
+
+
+@pytest.mark.parametrize("name", ["add_index_struct", "get_index_struct", "index_structs"])
+def test_async_methods_call_no_sync_ones(name):
+    for side in SIDES:
+        store = side.SimpleIndexStore()
+        with mock.patch.object(store, name, None):
+            oracle.run(store.async_add_index_struct(STRUCTS["vector"]))
+            assert oracle.run(store.aget_index_struct("vector")) == STRUCTS["vector"]
+            assert oracle.run(store.aget_index_struct()) == STRUCTS["vector"]
+
+
 # -- persisting ------------------------------------------------------------------------------
 
 

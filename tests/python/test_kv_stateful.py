@@ -26,6 +26,8 @@ SEEDS = st.integers(0, 10**9)
 class KVMachine(RuleBasedStateMachine):
     stores = Bundle("stores")
     handed = Bundle("handed")
+    mappings = Bundle("mappings")  # (of the peer's store, of ours): those of a collection
+    outer = Bundle("outer")  # the same of all collections
 
     def __init__(self):
         super().__init__()
@@ -128,12 +130,82 @@ class KVMachine(RuleBasedStateMachine):
     def delete_a_collection(self, pair, collection):
         same(lambda s: s._collections_mappings.__delitem__(collection), *pair)
 
+    # -- mappings that are kept while the stores go on --------------------------------------
+
+    @rule(target=mappings, pair=stores, collection=COLLECTIONS)
+    def keep_a_mapping(self, pair, collection):
+        return tuple(s._get_collection_mapping(collection) for s in pair)
+
+    @rule(target=outer, pair=stores)
+    def keep_all_mappings(self, pair):
+        return tuple(s._collections_mappings for s in pair)
+
+    @rule(target=mappings, all=outer, collection=COLLECTIONS)
+    def keep_one_of_all_mappings(self, all, collection):
+        found = same(lambda m: m[collection], *all, check=False)
+        assert isinstance(found[0], Raised) == isinstance(found[1], Raised)
+        return multiple() if isinstance(found[0], Raised) else found
+
+    @rule(pair=mappings, key=KEYS, value=VALUES)
+    def set_in_a_kept_mapping(self, pair, key, value):
+        for m in pair:
+            m[key] = clone(value)
+
+    @rule(pair=mappings, key=KEYS)
+    def delete_in_a_kept_mapping(self, pair, key):
+        same(lambda m: m.pop(key, None), *pair)
+
+    @rule(pair=st.one_of(mappings, outer))
+    def kept_mappings_are_alike(self, pair):
+        same(lambda m: [(key, dict(value)) if isinstance(value, dict) else key for key, value in m.items()], *pair, check=False)
+        same(len, *pair)
+        same(list, *pair)
+        assert pair[1] == dict(pair[0])
+
+    @rule(pair=stores, how=st.sampled_from(["assign", "init", "clear", "pop"]))
+    def empty_a_store(self, pair, how):
+        for s in pair:
+            if how == "assign":
+                s._collections_mappings = {}
+            elif how == "init":
+                s.__init__()
+            elif how == "clear":
+                s._collections_mappings.clear()
+            else:
+                s._collections_mappings.pop("data", None)
+
+    @rule(pair=stores, all=outer)
+    def assign_a_kept_one_of_all(self, pair, all):
+        for s, m in zip(pair, all):
+            s._collections_mappings = m
+
+    @rule(pair=stores, mappings=mappings, collection=COLLECTIONS)
+    def assign_a_kept_mapping(self, pair, mappings, collection):
+        for s, m in zip(pair, mappings):
+            s._collections_mappings[collection] = m
+
+    @rule(all=outer, mappings=mappings, collection=COLLECTIONS)
+    def assign_in_all_kept_ones(self, all, mappings, collection):
+        for a, m in zip(all, mappings):
+            a[collection] = m
+
+    @rule(pair=stores, collection=COLLECTIONS, key=KEYS, value=VALUES)
+    def update_in_place(self, pair, collection, key, value):
+        for s in pair:
+            s._get_collection_mapping(collection)
+            s._collections_mappings[collection] |= {key: clone(value)}
+            s._collections_mappings |= {"added": {}}
+
     # -- stores from stores ---------------------------------------------------------------
 
     @rule(target=stores, pair=stores)
     def share_through_dicts(self, pair):
         a, b = pair
         return self.keep(peer.SimpleKVStore.from_dict(a.to_dict()), impl.SimpleKVStore.from_dict(b.to_dict()))
+
+    @rule(target=stores, pair=stores)
+    def over_the_mapping_of_another(self, pair):
+        return self.keep(*(side.SimpleKVStore(s._collections_mappings) for side, s in zip(SIDES, pair)))
 
     @rule(target=handed, pair=stores)
     def take_to_dict(self, pair):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import random
 
 import pytest
@@ -532,6 +534,134 @@ def test_all_collections_replaced_by_a_plain_dict():
         same(lambda s: s.get_all(), a, b)
         same(lambda s: s.get_all("second"), a, b)
         same_bytes(a, b)
+
+
+REPLACED = {
+    "all collections assigned": lambda s: setattr(s, "_collections_mappings", {"data": {"new": {}}}),
+    "one assigned": lambda s: s._collections_mappings.__setitem__("data", {"new": {}}),
+    "one deleted": lambda s: s._collections_mappings.__delitem__("data"),
+    "one popped": lambda s: s._collections_mappings.pop("data"),
+    "cleared": lambda s: s._collections_mappings.clear(),
+    "updated": lambda s: s._collections_mappings.update(data={"new": {}}),
+    "made again": lambda s: s.__init__(),
+    "made again of data": lambda s: s.__init__({"data": {"new": {}}}),
+    "made again of no data": lambda s: s.__init__(5),
+    "plain": lambda s: s.to_dict(),
+    "a key that is no str": lambda s: s.put(1, {}),
+    "another factory": lambda s: setattr(s, "_mapping_factory", Mapped),
+    "set to itself": lambda s: setattr(s, "_collections_mappings", s._collections_mappings),
+    "added to itself": lambda s: setattr(s, "_collections_mappings", s._collections_mappings | {"more": {}}),
+    "a copy of itself": lambda s: setattr(s, "_collections_mappings", s._collections_mappings.copy()),
+    "copied": copy.copy,
+}
+
+
+@pytest.mark.parametrize("made", ["put", "loaded", "surrendered"])
+@pytest.mark.parametrize("how", REPLACED)
+def test_a_kept_mapping_keeps_its_values(how, made):
+    """What LlamaIndex hands out is a dict, which is as it was wherever the store goes."""
+    data = {"data": {"k": {"v": [1]}, "l": {"w": 2}}, "other": {"o": {}}}
+    a, b = loaded_pair(data) if made == "loaded" else pair(data if made == "surrendered" else None)
+    if made == "put":
+        for s in (a, b):
+            for name, entries in data.items():
+                s.put_all([(key, clone(value)) for key, value in entries.items()], name)
+    kept = [(s._collections_mappings, s._collections_mappings["data"], s._get_collection_mapping("other")) for s in (a, b)]
+    same(REPLACED[how], a, b, check=False)
+    for step in (
+        lambda m: None,
+        lambda m: m[1].__setitem__("added", {"x": 1}),
+        lambda m: m[1].pop("l"),
+        lambda m: m[2].clear(),
+        lambda m: m[0].setdefault("late", {}).update(y={"z": 1}),
+        lambda m: m[1].__delitem__("missing"),
+        lambda m: [[] in m[i] for i in (0, 1)],
+        lambda m: m[0].__delitem__([]),
+        lambda m: m[1].__getitem__([]),
+        lambda m: m[1] == {"k": {"v": [1]}, "added": {"x": 1}},
+        lambda m: list(reversed(m[1])),
+        lambda m: m[0].pop("data", None) and None,
+    ):
+        same(step, *kept)
+        same(lambda m: [list(m[0]), list(m[1].items()), len(m[1]), list(m[2].items()), "k" in m[1], m[1].get("k")], *kept)
+        same_bytes(a, b)
+    assert_same(a.to_dict(), b.to_dict())
+
+
+def test_keep_reset_and_copy_back():
+    """The code that lost everything when a mapping followed the store to its new contents."""
+    for make in (lambda side: load(side.SimpleKVStore, b'{"x": {"k": {"v": 1}}}'), lambda side: side.SimpleKVStore()):
+        for side in SIDES:
+            kv = make(side)
+            kv.put("l", {"w": 2}, "x")
+            old = kv._collections_mappings
+            kv._collections_mappings = {}
+            kv.put("n", {}, "x")
+            kv._collections_mappings["x"].update(old["x"])
+            assert kv.get("l", "x") == {"w": 2}
+            assert list(kv.get_all("x"))[-1] == "l"
+
+
+def test_a_store_that_is_dropped_leaves_its_mapping():
+    for side in SIDES:
+        m = load(side.SimpleKVStore, b'{"x": {"k": {"v": 1}}}')._get_collection_mapping("x")
+        assert m == {"k": {"v": 1}}
+
+
+def test_init_empties_a_store():
+    a, b = pair()
+    for call in (
+        lambda s: s.put("k", {}),
+        lambda s: s.__init__(),
+        lambda s: s.get_all(),
+        lambda s: s.__init__({"c": {"k": {"v": 1}}}),
+        lambda s: s.get_all("c"),
+        lambda s: s.__init__(),
+        lambda s: setattr(s, "_mapping_factory", Mapped),
+        lambda s: s.put("k", {}),
+        lambda s: s.__init__(),
+        lambda s: s.put("k", {}, "d"),
+        lambda s: s.to_dict(),
+    ):
+        same(call, a, b)
+        same(lambda s: s._mapping_factory, a, b)
+        same_bytes(a, b)
+
+
+class Counted(dict):
+    made = 0
+
+    def __init__(self, *args):
+        type(self).made += 1
+        super().__init__(*args)
+
+
+@pytest.mark.parametrize("how", ["fresh", "loaded"])
+def test_a_factory_of_the_users_makes_the_collections(how):
+    for side in SIDES:
+        store = side.SimpleKVStore() if how == "fresh" else load(side.SimpleKVStore, b'{"old": {"k": {}}}')
+        store._mapping_factory = Counted
+        Counted.made = 0
+        store.put("k", {"v": 1}, "c")
+        store.get("k", "d")
+        assert Counted.made == 2
+        assert store._mapping_factory is Counted
+        assert type(store._collections_mappings["c"]) is type(store.to_dict()["d"]) is Counted
+        assert type(store.get_all("c")) is dict
+        again = pickle.loads(pickle.dumps(store))
+        assert type(again._collections_mappings["c"]) is Counted and again._mapping_factory is Counted
+        store._mapping_factory = dict
+        store.get("k", "e")
+        assert type(store._collections_mappings["e"]) is dict
+
+
+def test_a_factory_that_raises():
+    a, b = pair()
+    for s in (a, b):
+        s._mapping_factory = lambda: 1 // 0
+    for call in (lambda s: s.put("k", {}), lambda s: s.get("k"), lambda s: s.get_all(), lambda s: s.delete("k")):
+        same(call, a, b)
+    same_bytes(a, b)
 
 
 # -- persisting -------------------------------------------------------------------------
