@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any, Iterator
 
-from harness import Bench, Fact, Op, Row, Step, group, limit, memory_mb
+from harness import Bench, Fact, Op, Row, Step, forget_peak, group, limit, memory_mb
 from warm import warm_files, warm_memory
 from workload import load_texts, load_vectors, query_vectors
 
@@ -37,6 +37,7 @@ def fresh(b: Bench) -> Iterator[Step]:
     b.StorageContext.from_defaults()  # whatever a first use imports is not the load's
     gc.collect()
     before = {name: memory_mb(name) for name in ("private", "rss")}
+    forget_peak()
     kept: list[Any] = []
     yield Op("load", lambda: kept.append(b.StorageContext.from_defaults(persist_dir=folder)), once=True)
     gc.collect()
