@@ -4,10 +4,18 @@
  * is what the store holds. The values lie in a matrix, so before anything reads that, the
  * lists that are out are compared with it (sync), and a row whose list was changed gets its
  * values. A list that nobody else holds is given up then: what is kept between two readings
- * are the lists that callers hold, and 64 MB of others. */
+ * are the lists that callers hold, and 64 MB of others.
+ *
+ * Callers ask with the same str objects again and again. What was handed out lately is found
+ * by their addresses, without a look at the id: pairs of slots in a table that grows with the
+ * lists that are out, to 96 KB. */
 #include "py/vector_type.h"
 
-enum { KEEP_VALUES = 64 * 1024 * 1024 / 32 }; /* a float and the pointer to it */
+enum {
+    KEEP_VALUES = 64 * 1024 * 1024 / 32, /* a float and the pointer to it */
+    FEWEST_RECENT = 16,
+    MOST_RECENT = 4096
+};
 
 static PyObject *float_list(const void *data, bool wide, size_t n)
 {
@@ -145,6 +153,55 @@ PyObject *pn_vector_lend(vector_object *self, pn_bytes id)
     return pn_py_raise(s, NULL, NULL);
 }
 
+/* ---- what was handed out lately ---- */
+
+static pn_recent *recent_pair(const vector_object *self, const PyObject *id)
+{
+    uint64_t spread = (uint64_t)((uintptr_t)id >> 4) * 0x9e3779b97f4a7c15u;
+    return &self->recent[(spread >> 32) & (self->recent_count - 2)];
+}
+
+static bool is_for(const vector_object *self, const pn_recent *r, const PyObject *id)
+{
+    return r->id == id && r->ended == self->vec.lent.ended;
+}
+
+PyObject *pn_vector_lately(const vector_object *self, const PyObject *id)
+{
+    if (self->recent_count == 0) return NULL;
+    const pn_recent *r = recent_pair(self, id);
+    return is_for(self, r, id) ? r->list : is_for(self, r + 1, id) ? r[1].list : NULL;
+}
+
+static void drop_recent(vector_object *self)
+{
+    for (size_t i = 0; i < self->recent_count; i++) Py_XDECREF(self->recent[i].id);
+    pn_alloc_put(&pn_alloc_system, self->recent);
+    self->recent = NULL;
+    self->recent_count = 0;
+}
+
+/* Four slots for each list that is out; what is there is noted anew. False: none, no memory. */
+static bool room_for_recent(vector_object *self)
+{
+    size_t count = self->recent_count ? self->recent_count : FEWEST_RECENT;
+    while (count < 4 * (size_t)self->vec.lent.out && count < MOST_RECENT) count *= 2;
+    if (count == self->recent_count) return true;
+    drop_recent(self);
+    self->recent = pn_alloc_zero(&pn_alloc_system, count, sizeof *self->recent);
+    if (self->recent != NULL) self->recent_count = count;
+    return self->recent != NULL;
+}
+
+void pn_vector_note_lately(vector_object *self, PyObject *id, PyObject *list, uint64_t ended)
+{
+    if (!room_for_recent(self)) return;
+    pn_recent *r = recent_pair(self, id), older = r[1];
+    r[1] = r[0];
+    r[0] = (pn_recent){Py_NewRef(id), list, ended};
+    Py_XDECREF(older.id);
+}
+
 /* ---- life ---- */
 
 void pn_vector_lent_init(vector_object *self) { self->keep_values = KEEP_VALUES; }
@@ -167,4 +224,5 @@ void pn_vector_lent_clear(vector_object *self)
     for (const pn_loan *loan; (loan = pn_lent_next(&self->vec.lent, &number)) != NULL;)
         pn_vec_end_loan(&self->vec, pn_vec_lent_row(&self->vec, loan));
     pn_vector_lent_release(self);
+    drop_recent(self);
 }

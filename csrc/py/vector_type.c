@@ -301,10 +301,11 @@ static PyObject *value_of(vector_object *self, const pn_omap *m, PyObject *id, b
 
 PyObject *pn_vector_get_list(vector_object *self, PyObject *id)
 {
-    if (!PyUnicode_IS_COMPACT_ASCII(id)) return value_of(self, &self->vec.rows, id, false);
-    if (!pn_vector_ready(self, PN_VECTOR_ROWS)) return NULL;
-    PyObject *list = pn_vector_lend(self, (pn_bytes){PyUnicode_1BYTE_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)});
-    if (list == NULL && !PyErr_Occurred()) pn_py_raise_key(id);
+    PyObject *list = pn_vector_lately(self, id);
+    if (list != NULL) return Py_NewRef(list);
+    uint64_t ended = self->vec.lent.ended;
+    list = value_of(self, &self->vec.rows, id, false);
+    if (list != NULL) pn_vector_note_lately(self, id, list, ended);
     return list;
 }
 

@@ -18,6 +18,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* A list that was handed out for an id: see vector_lent.c. */
+typedef struct pn_recent {
+    PyObject *id;   /* an exact str, held; or NULL */
+    PyObject *list; /* of a loan that is out, if no loan has ended since */
+    uint64_t ended; /* vec.lent.ended then */
+} pn_recent;
+
 typedef struct {
     PyObject_HEAD
     pn_vec vec;
@@ -28,6 +35,8 @@ typedef struct {
     unsigned forks; /* that lay before this process when the mutex was made */
     atomic_uint settled; /* PN_VECTOR_..: what is known to be */
     size_t keep_values;  /* see vector_lent.c */
+    pn_recent *recent;   /* likewise */
+    size_t recent_count;
 } vector_object;
 
 void pn_vector_lock(vector_object *self);
@@ -54,6 +63,9 @@ int pn_vector_delete_ref(vector_object *self, PyObject *ref);
 PyObject *pn_vector_lend(vector_object *self, pn_bytes id); /* NULL without an exception: no such row */
 PyObject *pn_vector_copy_list(vector_object *self, const pn_vec_row *row); /* equal, the caller's own */
 PyObject *pn_vector_sync(PyObject *self, PyObject *unused);
+PyObject *pn_vector_lately(const vector_object *self, const PyObject *id); /* borrowed: lend would give it; or NULL */
+/* After lend gave it; id is an exact str. ended: vec.lent.ended from before that. */
+void pn_vector_note_lately(vector_object *self, PyObject *id, PyObject *list, uint64_t ended);
 void pn_vector_lent_init(vector_object *self);
 int pn_vector_lent_traverse(const vector_object *self, visitproc visit, void *arg);
 void pn_vector_lent_release(vector_object *self); /* what was returned */

@@ -40,6 +40,7 @@ void pn_lent_return(pn_lent *l, uint32_t number)
 {
     pn_loan *loan = &l->loans[number];
     assert(loan->id.ptr != NULL);
+    l->ended++;
     l->out--;
     l->values -= loan->values;
     loan->id.ptr = NULL;

@@ -32,6 +32,7 @@ typedef struct pn_lent {
     uint32_t free, returned;
     uint32_t out;
     size_t values; /* of all that are out */
+    uint64_t ended; /* how many loans have: while it stands still, whoever is lent a list has the row's */
 } pn_lent;
 
 void pn_lent_init(pn_lent *l); /* allocates nothing */

@@ -322,3 +322,61 @@ def test_adding_and_deleting_do_not_look_at_the_lists_that_are_out() -> None:
         results.append((list(map(repr, held)), store.to_dict()))
         assert type(store.data) is SimpleVectorStoreData
     assert results[0] == results[1]
+
+
+# What was handed out lately is found by the address of the str that asks.
+
+
+def test_the_same_str_asks_again_after_each_change() -> None:
+    results = []
+    for cls in BOTH:
+        store, name, seen = filled(cls), "n1", []
+        first = store.get(name)
+        assert store.get(name) is first and store.get("".join(["n", "1"])) is first
+        changes: List[Callable[[], Any]] = [
+            lambda: store.add([TextNode(id_=name, text="t", embedding=[1.0, 2.0, 3.0])]),
+            lambda: store.data.embedding_dict.update({name: [4.0, 5.0, 6.0]}),
+            lambda: store.delete("d0"),
+            lambda: store.get(name).append(0.5),
+            lambda: store.get(name).pop(),
+            lambda: store.data.embedding_dict.pop(name),
+            lambda: store.data.embedding_dict.update({name: [7.0, 8.0, 9.0]}),
+            lambda: store.clear(),
+        ]
+        for change in changes:
+            change()
+            for _ in range(3):
+                try:
+                    seen.append(list(store.get(name)))
+                except KeyError as e:
+                    seen.append(e.args)
+        results.append(seen)
+    assert results[0] == results[1]
+
+
+def test_a_list_that_was_given_up_is_not_handed_out_again() -> None:
+    store = filled(SimpleVectorStore)
+    names = [f"n{i}" for i in range(6)]
+    for _ in range(3):
+        assert [store.get(name) for name in names] == [filled(Peer).get(name) for name in names]
+        ask(store)  # gives up what nobody holds
+    kept = store.get("n2")
+    ask(store)
+    kept[0] = 9.5
+    assert store.get("n2") is kept and store.get("n3") is not kept
+
+
+def test_more_strs_than_are_kept_and_none_outlives_the_store() -> None:
+    store, count = SimpleVectorStore(), 6000
+    names = ["n" + str(i) for i in range(count)]
+    before = sum(map(sys.getrefcount, names)) + 1  # `name` keeps the last one
+    store.add([TextNode(id_="n" + str(i), text="t", embedding=[float(i), 1.0]) for i in range(count)])
+    for _ in range(2):
+        for i, name in enumerate(names):
+            assert store.get(name)[0] == i
+    lists = [store.get(name) for name in names]
+    assert all(store.get(name) is one for name, one in zip(names, lists))
+    del store
+    gc.collect()
+    held = sum(map(sys.getrefcount, names)) - before
+    assert held == 0 and max(map(sys.getrefcount, lists)) <= 3
