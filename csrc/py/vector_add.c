@@ -256,25 +256,26 @@ static pn_status make_text(adder *a, PyObject *metadata, PyObject *class_name, p
 
 /* ---- into the table ---- */
 
-static pn_status put_three(adder *a, pn_blob *id_blob, pn_bytes ref, pn_blob *text)
+static pn_status put_three(adder *a, pn_blob *id_blob, const PyObject *embedding, pn_bytes ref, pn_blob *text)
 {
     pn_vec *v = &a->table->vec;
     pn_bytes id = pn_blob_view(id_blob);
-    const double *values = (double *)(void *)a->floats.data;
-    PN_TRY(pn_vec_put_row(v, id, id_blob, values, a->floats.len / sizeof *values));
+    PN_TRY(pn_vector_put_list(a->table, id, id_blob, embedding, &a->floats));
     PN_TRY(pn_vec_put_ref(v, id, id_blob, ref));
     return pn_vec_put_text(v, id, id_blob, text, pn_blob_view(text));
 }
 
-static pn_status put_node(adder *a, pn_bytes id, pn_bytes ref)
+static pn_status put_node(adder *a, pn_bytes id, PyObject *embedding, pn_bytes ref)
 {
     pn_blob *id_blob = NULL, *text = NULL;
     pn_status s = pn_blob_copy(a->table->vec.alloc, id.ptr, id.len, &id_blob);
     if (s == PN_OK) s = pn_blob_copy(a->table->vec.alloc, a->text.data, a->text.len, &text);
     if (s == PN_OK) {
+        Py_INCREF(embedding); /* the node may change while others have the lock */
         pn_vector_lock(a->table);
-        s = put_three(a, id_blob, ref, text);
+        s = put_three(a, id_blob, embedding, ref, text);
         pn_vector_unlock(a->table);
+        Py_DECREF(embedding);
     }
     pn_blob_unref(id_blob);
     pn_blob_unref(text);
@@ -292,7 +293,7 @@ static pn_status add_fields(adder *a, PyObject *plan, PyObject *dict)
     pn_bytes id;
     PN_FAIL_IF(!pn_py_utf8(field(dict, "id_"), &a->id_scratch, &id), PN_ERR_CALLBACK);
     PN_TRY(make_text(a, field(dict, "metadata"), PyTuple_GET_ITEM(plan, 0), pn_buf_view(&a->ref)));
-    return put_node(a, id, pn_buf_view(&a->ref));
+    return put_node(a, id, embedding, pn_buf_view(&a->ref));
 }
 
 static pn_status add_node(adder *a, PyObject *node)

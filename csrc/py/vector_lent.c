@@ -77,6 +77,15 @@ static pn_status follow(vector_object *self, pn_vec_row *row, PyObject *list)
     return s;
 }
 
+pn_status pn_vector_put_list(vector_object *self, pn_bytes id, pn_blob *owner, const PyObject *list, const pn_buf *floats)
+{
+    const double *values = (double *)(void *)floats->data;
+    size_t dim = floats->len / sizeof *values;
+    pn_vec_row *row = self->vec.lent.out != 0 ? pn_omap_get(&self->vec.rows, id) : NULL;
+    bool own = row != NULL && list_of(self, row) == list;
+    return own ? pn_vec_follow_host(&self->vec, row, values, dim) : pn_vec_put_row(&self->vec, id, owner, values, dim);
+}
+
 static pn_status sync_loan(vector_object *self, const pn_loan *loan)
 {
     pn_vec_row *row = pn_vec_lent_row(&self->vec, loan);

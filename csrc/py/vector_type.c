@@ -351,7 +351,7 @@ static pn_status set_row(vector_object *self, pn_bytes id, PyObject *value)
     pn_status s = PN_ERR_UNSUPPORTED;
     if (pn_vector_floats(value, &floats)) {
         pn_vector_lock(self);
-        s = pn_vec_put_row(&self->vec, id, NULL, (double *)(void *)floats.data, floats.len / sizeof(double));
+        s = pn_vector_put_list(self, id, NULL, value, &floats);
         pn_vector_unlock(self);
     } else if (PyErr_Occurred()) {
         s = PN_ERR_CALLBACK;

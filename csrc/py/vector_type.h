@@ -61,6 +61,9 @@ int pn_vector_delete_ref(vector_object *self, PyObject *ref);
 
 /* The lists that stand for rows, vector_lent.c. With the GIL, without the lock. */
 PyObject *pn_vector_lend(vector_object *self, pn_bytes id); /* NULL without an exception: no such row */
+/* With the lock: pn_vec_put_row of the values of that list. If it is the one that is lent for
+ * the row, it goes on standing for it, as a list does that the peer is given back. */
+pn_status pn_vector_put_list(vector_object *self, pn_bytes id, pn_blob *owner, const PyObject *list, const pn_buf *floats);
 PyObject *pn_vector_copy_list(vector_object *self, const pn_vec_row *row); /* equal, the caller's own */
 PyObject *pn_vector_sync(PyObject *self, PyObject *unused);
 PyObject *pn_vector_lately(const vector_object *self, const PyObject *id); /* borrowed: lend would give it; or NULL */

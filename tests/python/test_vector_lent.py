@@ -380,3 +380,35 @@ def test_more_strs_than_are_kept_and_none_outlives_the_store() -> None:
     gc.collect()
     held = sum(map(sys.getrefcount, names)) - before
     assert held == 0 and max(map(sys.getrefcount, lists)) <= 3
+
+
+STORED_AGAIN: List[Callable[[Any, Any], Any]] = [
+    lambda s, found: s.data.embedding_dict.update({"n1": found}),
+    lambda s, found: s.add([TextNode(id_="n1", text="other").model_copy(update={"embedding": found})]),
+    lambda s, found: s.data.embedding_dict.__setitem__("n1", s.get("n1")),
+]
+
+
+@pytest.mark.parametrize("change", [lambda v: None, lambda v: v.append(2.5), lambda v: v.__setitem__(0, 0.1)])
+@pytest.mark.parametrize("again", range(len(STORED_AGAIN)))
+def test_a_list_that_is_stored_again_stays_the_stores(again: int, change: Any, tmp_path: Any) -> None:
+    results = []
+    for cls in BOTH:
+        store = filled(cls)
+        found = store.get("n1")
+        change(found)
+        STORED_AGAIN[again](store, found)
+        seen = [store.get("n1") is found, written(store, tmp_path)]
+        found[1] = -7.25
+        seen += [store.get("n1") is found, written(store, tmp_path), list(store.data.embedding_dict)]
+        found[1:] = [1.5, 2.5]
+        results.append(seen + [ask(store), written(store, tmp_path)])
+    assert results[0] == results[1]
+
+
+def test_another_rows_list_is_copied() -> None:
+    store = filled(SimpleVectorStore)
+    found, values = store.get("n1"), list(store.get("n1"))
+    store.data.embedding_dict["n2"] = found
+    found[0] = 5.5
+    assert store.get("n1") is found and store.get("n2") == values
