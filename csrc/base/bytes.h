@@ -13,6 +13,13 @@ typedef struct pn_bytes {
     size_t len;
 } pn_bytes;
 
+/* A hint that what p points at is read soon; any address will do. */
+#if defined(__GNUC__)
+#define PN_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PN_PREFETCH(p) ((void)(p))
+#endif
+
 #define PN_BYTES(literal) ((pn_bytes){(const uint8_t *)(literal), sizeof(literal) - 1})
 
 static inline bool pn_bytes_equal(pn_bytes a, pn_bytes b)

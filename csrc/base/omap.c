@@ -7,12 +7,6 @@
 #define DELETED UINT32_MAX
 enum { MIN_SLOTS = 8, KEYS_MIN = 32, KEYS_MAX = 4096 };
 
-#if defined(__GNUC__)
-#define PREFETCH(p) __builtin_prefetch(p)
-#else
-#define PREFETCH(p) ((void)(p))
-#endif
-
 typedef pn_omap_head head;
 
 static head *entry_at(const pn_omap *m, size_t i) { return (head *)(m->entries + i * m->stride); }
@@ -171,14 +165,14 @@ void *pn_omap_get(const pn_omap *m, pn_bytes key)
 uint32_t pn_omap_near(const pn_omap *m, pn_bytes key)
 {
     uint32_t hash = (uint32_t)pn_hash_bytes(key, m->seed);
-    if (m->index != NULL) PREFETCH(&m->index[hash & m->mask]);
+    if (m->index != NULL) PN_PREFETCH(&m->index[hash & m->mask]);
     return hash;
 }
 
 void pn_omap_nearer(const pn_omap *m, uint32_t hash)
 {
     uint32_t n = m->index != NULL ? m->index[hash & m->mask] : 0;
-    if (n != 0 && n != DELETED) PREFETCH(entry_at(m, n - 1));
+    if (n != 0 && n != DELETED) PN_PREFETCH(entry_at(m, n - 1));
 }
 
 /* Copies a key to where copied keys go; a reference for the entry. */

@@ -173,12 +173,38 @@ static PyObject *general_node(node_batch *b, PyObject *id)
     return node;
 }
 
-/* The node of an id that is there; NULL without an exception for any other id. */
-static PyObject *batch_node(node_batch *b, PyObject *id)
+/* The bytes of an id that is plain ASCII; else, and past the end, none. */
+static pn_bytes plain_id(PyObject *ids, Py_ssize_t i)
+{
+    PyObject *id = i < PyList_GET_SIZE(ids) ? PyList_GET_ITEM(ids, i) : NULL;
+    if (id == NULL || !PyUnicode_CheckExact(id) || !PyUnicode_IS_COMPACT_ASCII(id)) return PN_BYTES("");
+    return (pn_bytes){PyUnicode_1BYTE_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)};
+}
+
+static void text_near(const pn_cell *cell)
+{
+    enum { LINE = 64, MOST = 64 * LINE };
+    if (cell == NULL || cell->kind != PN_CELL_JSON) return;
+    size_t len = cell->span.len < MOST ? cell->span.len : MOST;
+    for (size_t at = 0; at < len; at += LINE) PN_PREFETCH(cell->span.ptr + at);
+}
+
+/* Nodes lie anywhere in the memory of a loaded file: while one is built, the text of the next
+ * one is brought near, and of those after it what finding them reads. */
+static void next_near(const pn_omap *cells, PyObject *ids, Py_ssize_t i)
+{
+    pn_omap_near(cells, plain_id(ids, i + 3));
+    pn_omap_nearer(cells, pn_omap_near(cells, plain_id(ids, i + 2)));
+    text_near(pn_omap_get(cells, plain_id(ids, i + 1)));
+}
+
+/* The node of the ith id if it is there; NULL without an exception for any other. */
+static PyObject *batch_node(node_batch *b, PyObject *ids, Py_ssize_t i, PyObject *id)
 {
     pn_coll *coll;
     pn_cell *cell = NULL;
     if (!pn_py_doc_find(b->state, b->table, b->name, id, &coll, &cell) || cell == NULL) return NULL;
+    next_near(&coll->cells, ids, i);
     PyObject *node = fast_node(b->state, cell);
     return node != NULL || PyErr_Occurred() ? node : general_node(b, id);
 }
@@ -188,7 +214,7 @@ static PyObject *batch_nodes(node_batch *b, PyObject *ids)
     PyObject *list = PyList_New(0);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(ids); i++) {
         PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, i));
-        PyObject *node = batch_node(b, id);
+        PyObject *node = batch_node(b, ids, i, id);
         if (node == NULL || PyList_Append(list, node) < 0) Py_CLEAR(list);
         Py_XDECREF(node);
         Py_DECREF(id);

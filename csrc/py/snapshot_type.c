@@ -145,6 +145,35 @@ static PyObject *snapshot_node(PyObject *op, PyObject *key)
     return s == PN_ERR_UNSUPPORTED ? Py_NewRef(Py_None) : node;
 }
 
+/* Puts the node of that key into slots if `unbuilt` stands there. What cannot be built this
+ * way, or not at all, stays: whoever asks for it learns why. */
+static void build_slot(pn_module_state *state, snapshot_object *self, PyObject *key, PyObject *slots, PyObject *unbuilt)
+{
+    PyObject *node = NULL;
+    pn_cell *cell = PyDict_GetItemWithError(slots, key) == unbuilt ? entry_at(self, key) : NULL;
+    if (cell != NULL && pn_node_decode_cell(state->node_readers, cell, &node) == PN_OK) PyDict_SetItem(slots, key, node);
+    Py_XDECREF(node);
+    PyErr_Clear();
+}
+
+/* Many at once: the collector looks at their objects once, not after every few nodes. */
+static PyObject *snapshot_build(PyObject *op, PyObject *args)
+{
+    PyObject *keys, *slots, *unbuilt;
+    if (!PyArg_ParseTuple(args, "O!O!O:build", &PyList_Type, &keys, &PyDict_Type, &slots, &unbuilt)) return NULL;
+    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
+    if (state == NULL) return NULL;
+    int gc = pn_gc_pause();
+    pn_node_readers_recheck(state->node_readers);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys); i++) {
+        PyObject *key = Py_NewRef(PyList_GET_ITEM(keys, i));
+        build_slot(state, (snapshot_object *)op, key, slots, unbuilt);
+        Py_DECREF(key);
+    }
+    pn_gc_resume(gc);
+    Py_RETURN_NONE;
+}
+
 static PyObject *snapshot_value(PyObject *op, PyObject *key)
 {
     snapshot_object *self = (snapshot_object *)op;
@@ -245,6 +274,8 @@ static void snapshot_dealloc(PyObject *op)
 static PyMethodDef snapshot_methods[] = {
     {"value", snapshot_value, METH_O, "value(key): the value, or KeyError."},
     {"node", snapshot_node, METH_O, "node(key): the node of that value, or None: build it from the value."},
+    {"build", snapshot_build, METH_VARARGS,
+     "build(keys, slots, unbuilt): puts the nodes of those keys into a dict, where `unbuilt` stands."},
     {"keys", snapshot_keys, METH_NOARGS, "A new list of the keys."},
     {"live", snapshot_live, METH_NOARGS, "Keys of the entries that were live."},
     {NULL, NULL, 0, NULL},

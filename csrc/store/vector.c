@@ -8,12 +8,6 @@
 enum { LINE = 64, FIRST_BLOCK = 64 * 1024, MAX_BLOCK = 8 * 1024 * 1024 };
 #define NIL UINT32_MAX
 
-#if defined(__GNUC__)
-#define PREFETCH(p) __builtin_prefetch(p)
-#else
-#define PREFETCH(p) ((void)(p))
-#endif
-
 struct pn_vec_record {
     pn_bytes id; /* borrowed from the entry in refs */
     uint32_t group, prev, next; /* next is also the list of free records */
@@ -714,9 +708,9 @@ static void approach(pn_vec *v, const known_id *ids, size_t n)
     for (size_t i = 0; i < n; i++) {
         const pn_vec_row *row = found_in(v, PN_VEC_ROWS, &ids[i]);
         const pn_vec_cell *cell = found_in(v, PN_VEC_METAS, &ids[i]);
-        if (row != NULL) PREFETCH(row->data);
-        if (cell != NULL) PREFETCH(cell->blob);
-        if (cell != NULL && cell->blob != NULL) PREFETCH(cell->ptr + cell->len); /* freeing looks there */
+        if (row != NULL) PN_PREFETCH(row->data);
+        if (cell != NULL) PN_PREFETCH(cell->blob);
+        if (cell != NULL && cell->blob != NULL) PN_PREFETCH(cell->ptr + cell->len); /* freeing looks there */
     }
 }
 
@@ -740,7 +734,7 @@ static pn_status room_to_drop_many(pn_vec *v, size_t n)
 static size_t know_some(pn_vec *v, const pn_bytes *ids, size_t n, known_id *out)
 {
     size_t some = n < TOGETHER ? n : TOGETHER;
-    for (size_t i = 0; i < some; i++) PREFETCH(ids[i].ptr);
+    for (size_t i = 0; i < some; i++) PN_PREFETCH(ids[i].ptr);
     for (size_t i = 0; i < some; i++) out[i] = know(v, ids[i]);
     for (int map = 0; map < PN_VEC_MAPS; map++)
         for (size_t i = 0; i < some; i++) pn_omap_nearer(map_at(v, map), out[i].hash[map]);

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABCMeta
-from collections.abc import Iterator
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import ItemsView, Iterator, ValuesView
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import fsspec
 from llama_index.core.schema import BaseNode
@@ -33,13 +33,24 @@ def _json_to_doc(entry: Any) -> BaseNode:
 
 
 _UNBUILT = object()
+_AHEAD = 512  # nodes that a walk through all of them builds at once
+
+
+class _Items(ItemsView):
+    def __iter__(self) -> Iterator[Any]:
+        return self._mapping._pairs()  # type: ignore[attr-defined]
+
+
+class _Values(ValuesView):
+    def __iter__(self) -> Iterator[Any]:
+        return (node for _, node in self._mapping._pairs())  # type: ignore[attr-defined]
 
 
 class LazyDocs(LiveMapping):
     """``docs`` of a document store: a snapshot, node id -> node.
 
-    A node is built when it is first asked for, and the same object is handed out from
-    then on. Later changes of the store do not show; changing the mapping does not
+    A node is built when it is first asked for (a walk through ``values()`` or ``items()``
+    builds some ahead), and the same object is handed out from then on. Later changes of the store do not show; changing the mapping does not
     change the store.
     """
 
@@ -77,6 +88,22 @@ class LazyDocs(LiveMapping):
     def _build(self, key: str) -> BaseNode:
         node = self._snapshot.node(key)
         return _json_to_doc(self._snapshot.value(key)) if node is None else node
+
+    def _pairs(self) -> Iterator[Tuple[str, BaseNode]]:
+        """All of them; the further the walk goes, the more nodes are built at once."""
+        slots, done = self._open(), 0
+        keys = list(slots)
+        for i, key in enumerate(checked_iter(keys, self.__len__)):
+            if i == done:
+                done += min(i + 1, _AHEAD)
+                self._snapshot.build(keys[i:done], slots, _UNBUILT)
+            yield key, self[key]
+
+    def values(self) -> ValuesView:
+        return _Values(self)
+
+    def items(self) -> ItemsView:
+        return _Items(self)
 
     def __setitem__(self, key: str, node: Any) -> None:
         self._open()[key] = node

@@ -408,6 +408,60 @@ def test_docs_of_an_unread_snapshot_is_as_it_was(pair):
         assert len(docs) == 7
 
 
+def test_a_walk_through_docs_hands_out_the_one_object_of_each_key(pair):
+    for store in pair:
+        docs = store.docs
+        early = docs["n1"]
+        nodes, pairs = list(docs.values()), dict(docs.items())
+        assert list(pairs) == list(docs) and pairs["n1"] is early
+        assert all(docs[key] is node is pairs[key] for key, node in zip(docs, nodes))
+        assert len(docs.values()) == len(docs.items()) == len(nodes)
+        assert nodes[0] in docs.values() and ("n1", early) in docs.items() and ("n2", early) not in docs.items()
+
+
+def test_what_a_walk_through_docs_built_ahead_is_replaced_and_removed(pair):
+    a, b = pair
+    for store in pair:
+        docs, met = store.docs, []
+        walk = iter(docs.items())
+        for _ in range(3):
+            met.append(next(walk)[0])
+        docs["n3"] = "mine"  # the walk has come to n1; n3 is built by now
+        store.delete_document("n2")
+        rest = dict(walk)
+        assert rest["n3"] == docs["n3"] == "mine" and rest["n2"].text == "text"
+        assert met + list(rest) == list(docs)
+        walk = iter(docs.values())
+        next(walk)
+        del docs["n4"]
+        with pytest.raises(RuntimeError, match="changed size"):
+            next(walk)
+        assert "n4" not in docs and store.document_exists("n4")
+    same_state(a, b)
+
+
+def test_a_walk_through_docs_meets_an_odd_entry_in_its_turn():
+    """Nodes before it are handed out first; LlamaIndex refuses the whole ``docs`` at once."""
+    store = impl.SimpleDocumentStore()
+    store.add_documents(batch())
+    data = store.to_dict()
+    data["docstore/data"]["n1"]["__type__"] = "no such"
+    store = load(impl.SimpleDocumentStore, dumps(data))
+    walk, met = iter(store.docs.values()), []
+    with pytest.raises(ValueError, match="no such"):
+        for node in walk:
+            met.append(node.node_id)
+    assert met == ["d0", "n0"]
+
+
+def test_a_walk_through_many_docs_builds_each_once():
+    many = [chunk(f"m{i}", "d0", page=i) if i % 7 else chunk(f"m{i}", "d0", deep={"a": [i]}) for i in range(1500)]
+    a, b = fresh(many)
+    same(lambda s: list(s.docs.values()), a, b)
+    docs = b.docs
+    assert [id(n) for n in docs.values()] == [id(n) for _, n in docs.items()] == [id(docs[k]) for k in docs]
+
+
 def test_docs_may_be_edited_and_added_back(pair):
     a, b = pair
     for store in pair:
