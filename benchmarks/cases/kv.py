@@ -22,6 +22,7 @@ ROWS = (
     Row("kv_aget", "KV aget"),
     Row("kv_persist", "KV persist"),
     Row("kv_load", "KV load", limit="json.loads of the file"),
+    Row("kv_load_get", "KV load and a get of each, an entry"),
     Row("kv_get_loaded", "KV get after a load, the first"),
     Row("kv_get_loaded_again", "KV get after a load, the second"),
 )
@@ -114,7 +115,11 @@ def kv(b: Bench) -> Iterator[Step]:
         for key in again:
             loaded.get(key, "c")
 
+    def load_and_get() -> None:  # whatever is decoded when: all of it is here
+        first([load() for _ in range(several)])
+
     yield Op("kv_load", load)
+    yield Op("kv_load_get", load_and_get, count=several * b.n)
     yield Op("kv_get_loaded", first, lambda: copies(b, items, load), count=several * b.n)
     yield Op("kv_get_loaded_again", second, count=len(again))
 

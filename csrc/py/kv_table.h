@@ -3,9 +3,10 @@
  * kv_type.h.
  *
  * A table begins *young*: nothing but put, get, get_all and delete with exact str has
- * happened, so every value is a live object and every key a str, which nothing holds
- * better than dicts. These are the table's own: nobody else has seen them. Anything else
- * (a file loaded, documents added, a persist) makes it *native*, a pn_kv, for good. And
+ * happened, or a file of its own was loaded, so every value is a live object and every key a
+ * str, which nothing holds better than dicts. These are the table's own: nobody else has
+ * seen them. Anything else (a document store's file loaded, documents added, a persist) makes
+ * it *native*, a pn_kv, for good. And
  * it may be *surrendered*: a plain dict of dicts is the truth and every method works on
  * that, as the peer's own store does. It surrenders when a caller hands in or asks for
  * the dicts themselves (constructor data, to_dict, an assigned mapping), or uses a key
@@ -59,6 +60,10 @@ int pn_kvt_ready(pn_kv_object *self);
 int pn_kvt_surrender(pn_kv_object *self);
 /* Makes the given mapping the truth. */
 int pn_kvt_adopt(pn_kv_object *self, PyObject *plain);
+
+/* What a young table holds, of the text of a file; NULL without an exception: it is for a native
+ * one, or for Python's own reader. kv_decode.c. */
+PyObject *pn_kvt_decode_young(struct pn_key_cache *keys, pn_bytes text);
 
 void pn_kvt_forget_last(pn_kv_object *self);
 /* May run code: a value that was removed may have been held here alone. */

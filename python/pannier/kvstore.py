@@ -22,7 +22,8 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     """In-memory key-value store with named collections, persisted as one JSON file.
 
     A drop-in for ``llama_index.core.storage.kvstore.SimpleKVStore``, and an instance
-    of it. Values stay as JSON text until somebody asks for them.
+    of it. Values of a document or index store's file stay as text until somebody asks for
+    them; those of other files are decoded as they are loaded, faster than one by one.
 
     ``put`` and ``get`` copy the top level of a value only; ``get_all`` hands out the
     stored values; order is insertion order; reading or deleting in an unknown
@@ -57,7 +58,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     @property
     def _collections_mappings(self) -> Any:
         plain = self._plain()
-        return CollectionsView(self) if plain is None else plain
+        return CollectionsView(self) if plain is None else as_dicts(plain)
 
     @_collections_mappings.setter
     def _collections_mappings(self, mappings: Any) -> None:
@@ -124,6 +125,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
         Raises:
             UnserializableError: a value that JSON cannot hold, with its key path.
         """
+        as_dicts(self._plain())  # somebody may have put a view into a dict of his
         try:
             return self._write()
         except TypeError as e:
@@ -169,7 +171,7 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
             found.fill(store)
             return store
         data = _files.read_file(persist_path, fs) if found is None else found.text()
-        if not store._load(data):
+        if not (found is None and store._decode(data)) and not store._load(data):
             store = cls(corrupt(data, str(persist_path)))
         if found is not None:
             found.note(store, data)

@@ -47,6 +47,10 @@ class KVMachine(RuleBasedStateMachine):
     def from_a_file(self, data):
         return self.keep(*(load(side.SimpleKVStore, dumps(data)) for side in SIDES))
 
+    @initialize(target=stores, data=st.dictionaries(COLLECTIONS, st.dictionaries(KEYS.filter(lambda k: isinstance(k, str)), VALUES, max_size=4), max_size=3))
+    def from_a_file_at_once(self, data):
+        return self.keep(*(load(side.SimpleKVStore, dumps(data), at_once=True) for side in SIDES))
+
     # -- calls ------------------------------------------------------------------------
 
     @rule(pair=stores, key=KEYS, value=VALUES, collection=COLLECTIONS, how=st.sampled_from(["put", "aput"]))
@@ -211,12 +215,12 @@ class KVMachine(RuleBasedStateMachine):
     def take_to_dict(self, pair):
         return same(lambda s: s.to_dict(), *pair)
 
-    @rule(target=stores, pair=stores)
-    def persist_and_load(self, pair):
+    @rule(target=stores, pair=stores, at_once=st.booleans())
+    def persist_and_load(self, pair, at_once):
         text = same_bytes(*pair)
         if isinstance(text, Raised):
             return multiple()
-        a, b = load(peer.SimpleKVStore, text), load(impl.SimpleKVStore, text)
+        a, b = load(peer.SimpleKVStore, text), load(impl.SimpleKVStore, text, at_once)
         if pair in self.alive:
             self.alive.remove(pair)
         return self.keep(a, b)

@@ -45,10 +45,10 @@ def pair(data=None):
     return tuple(side.SimpleKVStore(clone(data)) for side in SIDES)
 
 
-def loaded_pair(data):
+def loaded_pair(data, at_once=False):
     """Two stores loaded from the same file."""
     text = data if isinstance(data, bytes) else dumps(data)
-    return tuple(load(side.SimpleKVStore, text) for side in SIDES)
+    return tuple(load(side.SimpleKVStore, text, at_once) for side in SIDES)
 
 
 # -- what it is -----------------------------------------------------------------------
@@ -536,6 +536,72 @@ def test_all_collections_replaced_by_a_plain_dict():
         same_bytes(a, b)
 
 
+# -- files that are decoded at once -----------------------------------------------------
+
+VALUE = {"t": "caf\u00e9 \ud800 \U0001f4a1 \"\n", "n": [1, -0.0, 1e400, 10**30, None, True], "d": {"": {}, "x": [[]]}}
+TEXTS = {
+    "usual": dumps({"c": {"k": VALUE, "l": {"m": 1}}, "empty": {}, "\u00e9\n": {"\u00fc": {}, "": {}}}),
+    "spaced": b' { "c" :\n{"k"\t: { "a" : [ 1 , 2 ] } , "l":{}} }\r\n',
+    "nothing": b"{}",
+    "repeated": b'{"c": {"k": {"v": 1}, "l": {}, "k": {"v": 2, "v": 3}}, "d": {}, "c": {"z": {}}}',
+    "surrogates": b'{"\\ud800": {"\\udc00\\ud83d\\ude00": {"\\uDFFF": "\\ud83d"}}, "raw": {"k": {"v": "\xed\xa0\x80"}}}',
+    "a slash": b'{"c": {"k": {"v": 1}}, "docstore/data": {"k": {"v": 2}}}',
+    "a slash escaped": b'{"c\\/d": {"k": {"v": 1}}}',
+    "a long key": dumps({"c" * 40: {"k" * 50: {"m" * 60: 1, "a": 2}}}),
+    "nan": b'{"c": {"k": {"v": NaN, "w": -Infinity}}}',
+    "a large integer": b'{"c": {"k": {"v": ' + b"9" * 5000 + b"}}}",
+    "deep": b'{"c": {"k": {"v": ' + b"[" * 60 + b"]" * 60 + b"}}}",
+    "too deep": b'{"c": {"k": {"v": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}}",
+    "a value that is a list": b'{"c": {"k": [1], "l": {}}}',
+    "a value that is a number": b'{"c": {"k": 1}}',
+    "a collection that is a list": b'{"c": ["k"]}',
+    "null": b"null",
+    "empty": b"",
+    "cut off": b'{"c": {"k": {"v": 1}',
+    "trailing": b'{"c": {"k": {"v": 1}}} x',
+    "a control character": b'{"c": {"k": {"v": "\x01"}}}',
+    "no utf-8": b'{"c": {"k": {"v": "\xff"}}}',
+    "no utf-8 in a key": b'{"c": {"\xff": {}}}',
+    "a mark": b'\xef\xbb\xbf{"c": {"k": {"v": 1}}}',
+    "utf-16": '{"c": {"k": {"v": 1}}}'.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_file_decoded_at_once_is_as_the_peers(text, at_once):
+    a, b = (outcome(lambda side=side: load(side.SimpleKVStore, text, at_once)) for side in SIDES)
+    if isinstance(a, Raised):
+        assert isinstance(b, Raised) and issubclass(type(b.exc), type(a.exc))
+        return
+    for call in (
+        lambda s: s.get("k", "c"),
+        lambda s: s.get_all("c"),
+        lambda s: s.put("new", {"n": 1}, "c"),
+        lambda s: s.delete("k", "c"),
+        lambda s: s.put("k", {"again": 1}, "c"),
+    ):
+        same(call, a, b)
+        same_bytes(a, b)
+    same(lambda s: s.to_dict(), a, b)
+
+
+def test_which_files_are_decoded_at_once():
+    for name, at_once in (("usual", True), ("spaced", True), ("repeated", True), ("a slash", False), ("cut off", False)):
+        store = impl.SimpleKVStore()
+        assert store._decode(TEXTS[name]) is at_once, name
+        assert bool(store._names()) is at_once, name
+
+
+def test_values_of_a_file_are_the_stores_own():
+    for at_once in (False, True):
+        for store in loaded_pair({"c": {"k": {"v": [1]}}}, at_once):
+            store.get("k", "c")["v"].append(2)
+            store.get("k", "c")["w"] = 1
+            assert store.get("k", "c") == {"v": [1, 2]}
+            assert store.get_all("c")["k"] is store._collections_mappings["c"]["k"]
+
+
 REPLACED = {
     "all collections assigned": lambda s: setattr(s, "_collections_mappings", {"data": {"new": {}}}),
     "one assigned": lambda s: s._collections_mappings.__setitem__("data", {"new": {}}),
@@ -556,12 +622,13 @@ REPLACED = {
 }
 
 
-@pytest.mark.parametrize("made", ["put", "loaded", "surrendered"])
+@pytest.mark.parametrize("made", ["put", "loaded", "loaded at once", "surrendered"])
 @pytest.mark.parametrize("how", REPLACED)
 def test_a_kept_mapping_keeps_its_values(how, made):
     """What LlamaIndex hands out is a dict, which is as it was wherever the store goes."""
     data = {"data": {"k": {"v": [1]}, "l": {"w": 2}}, "other": {"o": {}}}
-    a, b = loaded_pair(data) if made == "loaded" else pair(data if made == "surrendered" else None)
+    at_once = made == "loaded at once"
+    a, b = loaded_pair(data, at_once) if made.startswith("loaded") else pair(data if made == "surrendered" else None)
     if made == "put":
         for s in (a, b):
             for name, entries in data.items():
@@ -586,6 +653,24 @@ def test_a_kept_mapping_keeps_its_values(how, made):
         same(lambda m: [list(m[0]), list(m[1].items()), len(m[1]), list(m[2].items()), "k" in m[1], m[1].get("k")], *kept)
         same_bytes(a, b)
     assert_same(a.to_dict(), b.to_dict())
+
+
+def test_a_view_in_a_dict_of_the_callers():
+    for first in (True, False):
+        a, b = pair(), pair()
+        for left, right in zip(a, b):
+            left.put("k", {"v": 1}, "c")
+            view, mine = left._collections_mappings["c"], {}
+            if first:
+                right._collections_mappings = mine
+            mine["d"] = view
+            if not first:
+                right._collections_mappings = mine
+            left.put("l", {"w": 2}, "c")
+        for stores in (a, b):
+            assert same_bytes(*stores)
+            same(lambda s: s.get_all("d"), *stores)
+            same(lambda s: s._collections_mappings["d"], *stores)
 
 
 def test_keep_reset_and_copy_back():
