@@ -11,7 +11,6 @@ LlamaIndex's own JSON, byte for byte.
 asked for.
 """
 
-from importlib import import_module
 from typing import Any, List
 
 __version__ = "0.1.0"
@@ -64,7 +63,9 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    from pannier._importing import import_with_peer
+
+    value = getattr(import_with_peer(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
 

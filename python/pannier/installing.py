@@ -28,6 +28,8 @@ import threading
 from importlib import import_module
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from pannier._importing import rarer_collections
+
 # (module of LlamaIndex, module of pannier, class name)
 _CLASSES: Tuple[Tuple[str, str, str], ...] = (
     ("llama_index.core.storage.kvstore.simple_kvstore", "pannier.kvstore", "SimpleKVStore"),
@@ -144,9 +146,9 @@ def install(format: Optional[str] = None) -> None:
         ValueError: another format.
     """
     global _installed
-    from pannier._saving import set_default_format
+    with _lock, rarer_collections():
+        from pannier._saving import set_default_format
 
-    with _lock:
         set_default_format(format)
         if _installed:
             return

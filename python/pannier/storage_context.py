@@ -9,7 +9,6 @@ store; directories of LlamaIndex.TS are read.
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import operator
 import os
@@ -351,6 +350,8 @@ class StorageContext(_PeerContext):
         return f"{type(self).__qualname__}({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
+        import html  # whose table of entities takes a millisecond or more to make
+
         rows = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{html.escape(kind)}</td><td>{html.escape(size)}</td></tr>"
             for name, kind, size in _inventory(self)
