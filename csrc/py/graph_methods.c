@@ -13,8 +13,6 @@
  */
 #include "py/graph_type.h"
 
-#include "store/graph.h"
-
 #include <structmember.h>
 
 typedef struct {

@@ -12,11 +12,14 @@
 #include "py/graph_type.h"
 
 #include "py/json_py.h"
-#include "store/graph.h"
+#include "store/graph_pack.h"
+
+#include <structmember.h>
 
 typedef struct {
     PyObject_HEAD
     pn_graph *graph; /* NULL only after tp_clear */
+    PyObject *weak_refs;
 } table_object;
 
 static void release_live(void *ctx, void *live)
@@ -477,7 +480,7 @@ PyObject *pn_py_graph_live(PyObject *table, PyObject *subj, PyObject *missing)
     if (live) return value;
     texts t;
     void *old = NULL;
-    pn_status s = texts_of(&t, &subj, 1) == 1 ? pn_graph_set_live(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
+    pn_status s = texts_of(&t, &subj, 1) == 1 ? pn_graph_goes_live(g, t.at[0], value, &old) : PN_ERR_CALLBACK;
     texts_clear(&t);
     if (s == PN_OK) Py_INCREF(value);
     else Py_CLEAR(value);
@@ -632,7 +635,7 @@ static pn_status fill(pn_graph *g, PyObject *dict, bool strict)
     return PN_OK;
 }
 
-static PyObject *wrap_graph(PyTypeObject *type, pn_graph *g)
+PyObject *pn_py_graph_table(PyTypeObject *type, pn_graph *g)
 {
     table_object *self = (table_object *)type->tp_alloc(type, 0);
     if (self == NULL) pn_graph_free(g, release_live, NULL);
@@ -649,7 +652,7 @@ static PyObject *table_of(PyObject *type, PyObject *args)
     if (!is_graph_dict(dict, strict)) Py_RETURN_NONE;
     pn_status s = pn_graph_new(&pn_alloc_system, &g);
     if (s == PN_OK) s = fill(g, dict, strict);
-    if (s == PN_OK) return wrap_graph((PyTypeObject *)type, g);
+    if (s == PN_OK) return pn_py_graph_table((PyTypeObject *)type, g);
     pn_graph_free(g, release_live, NULL);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NONE;
     return pn_py_raise(s, NULL, NULL);
@@ -666,9 +669,29 @@ static PyObject *table_load(PyObject *type, PyObject *text)
     s = pn_graph_load(&pn_alloc_system, blob, &g, NULL);
     pn_blob_unref(blob);
     Py_END_ALLOW_THREADS
-    if (s == PN_OK) return wrap_graph((PyTypeObject *)type, g);
+    if (s == PN_OK) return pn_py_graph_table((PyTypeObject *)type, g);
     if (s == PN_ERR_NOMEM) return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+/* ---- packs ---- */
+
+static pn_status encode_pairs(void *ctx, void *live, pn_buf *out)
+{
+    return is_pair_list(live) ? encode_live(ctx, live, out) : PN_ERR_UNSUPPORTED;
+}
+
+pn_status pn_py_graph_gather(PyObject *table, pn_bytes name, bool whole, pn_batch *b)
+{
+    pn_graph *g = ((table_object *)table)->graph;
+    return g != NULL ? pn_graph_gather(g, name, whole, b, encode_pairs, NULL) : PN_ERR_UNSUPPORTED;
+}
+
+void pn_py_graph_settle(PyObject *table, bool durable)
+{
+    pn_graph *g = ((table_object *)table)->graph;
+    if (g != NULL && durable) pn_graph_gathered(g);
+    if (g != NULL && !durable) pn_graph_give_back(g);
 }
 
 /* ---- the type ---- */
@@ -679,7 +702,7 @@ static PyObject *table_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *none[] = {NULL};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, ":TripletTable", none)) return NULL;
     pn_status s = pn_graph_new(&pn_alloc_system, &g);
-    return s == PN_OK ? wrap_graph(type, g) : pn_py_raise(s, NULL, NULL);
+    return s == PN_OK ? pn_py_graph_table(type, g) : pn_py_raise(s, NULL, NULL);
 }
 
 static int table_traverse(PyObject *op, visitproc visit, void *arg)
@@ -706,6 +729,7 @@ static void table_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
+    if (((table_object *)op)->weak_refs != NULL) PyObject_ClearWeakRefs(op);
     table_tp_clear(op);
     type->tp_free(op);
     Py_DECREF(type);
@@ -772,6 +796,11 @@ static PyGetSetDef table_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef table_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(table_object, weak_refs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot table_slots[] = {
     {Py_tp_doc, "TripletTable()\n--\n\nTriplets by subject, in order."},
     {Py_tp_new, table_new},
@@ -780,6 +809,7 @@ static PyType_Slot table_slots[] = {
     {Py_tp_clear, table_tp_clear},
     {Py_tp_methods, table_methods},
     {Py_tp_getset, table_getset},
+    {Py_tp_members, table_members},
     {Py_sq_length, table_len},
     {Py_sq_contains, table_contains},
     {0, NULL},

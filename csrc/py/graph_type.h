@@ -7,6 +7,8 @@
 #define PN_PY_GRAPH_TYPE_H
 
 #include "py/module.h"
+#include "store/batch.h"
+#include "store/graph.h"
 
 /* The value of a subject, live from then on; `missing` when it is not there, or a fresh empty
  * list when that is NULL. */
@@ -23,6 +25,14 @@ PyObject *pn_py_graph_rel_map(PyObject *table, PyObject *subjs, size_t depth, si
 
 /* A plain dict of all, every list fresh, or None when a live value is no list of pairs. */
 PyObject *pn_py_graph_copied(PyObject *table);
+
+/* A TripletTable of the graph, whose owner it becomes, on failure too. */
+PyObject *pn_py_graph_table(PyTypeObject *type, pn_graph *g);
+
+/* pn_graph_gather of a table; UNSUPPORTED when a live value is no list of pairs of str. Runs no
+ * Python code. Afterwards exactly one settle, when the commit is durable or has failed. */
+pn_status pn_py_graph_gather(PyObject *table, pn_bytes name, bool whole, pn_batch *b);
+void pn_py_graph_settle(PyObject *table, bool durable);
 
 int pn_py_add_graph_methods(PyObject *module); /* graph_methods.c: GraphMethods, GraphPart */
 

@@ -11,15 +11,17 @@
 #include "py/pack_py.h"
 
 #include "codec/mpack_push.h"
+#include "py/graph_type.h"
 #include "store/batch.h"
 #include "store/kv_pack.h"
 #include "store/vector_pack.h"
 
 #include <stdlib.h>
 
-typedef struct source { /* what was gathered from: one of the two */
+typedef struct source { /* what was gathered from: one of the three */
     pn_kv *kv;
     vector_object *vectors;
+    PyObject *graph; /* a TripletTable */
 } source;
 
 typedef struct {
@@ -63,6 +65,10 @@ static void settle_source(source *s, bool durable)
         else pn_kv_give_back(s->kv);
         return;
     }
+    if (s->graph != NULL) {
+        pn_py_graph_settle(s->graph, durable);
+        return;
+    }
     pn_vector_lock(s->vectors);
     if (durable) pn_vec_gathered(&s->vectors->vec);
     else pn_vec_give_back(&s->vectors->vec);
@@ -80,6 +86,7 @@ static void settle_all(batch_object *self, bool durable)
     for (size_t i = 0; i < n; i++) {
         pn_kv_unref(s[i].kv);
         Py_XDECREF(s[i].vectors);
+        Py_XDECREF(s[i].graph);
     }
     pn_buf_clear(&taken);
 }
@@ -104,13 +111,16 @@ static bool may_gather(batch_object *self)
 
 /* ---- gathering ---- */
 
+typedef enum wanted_kind { WANT_KV, WANT_VECTORS, WANT_GRAPH } wanted_kind;
+
 /* One store to be gathered from. */
 typedef struct wanted {
     pn_bytes name;   /* in the item's str, or in scratch */
     pn_buf scratch;
     PyObject *table; /* borrowed from the item */
     int whole;
-    bool is_kv, got; /* got: it has begun, and its source is noted */
+    wanted_kind kind;
+    bool got; /* it has begun; its source is noted (a graph's in the end) */
     union {
         pn_kv_gathering kv;
         pn_vec_gathering vectors;
@@ -126,9 +136,14 @@ static bool want(pn_module_state *state, PyObject *item, wanted *w)
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected tuples (name, table, whole)");
         return false;
     }
-    w->is_kv = PyObject_TypeCheck(w->table, state->kv_type);
-    if (!w->is_kv && !PyObject_TypeCheck(w->table, state->vector_type)) {
-        PyErr_SetString(PyExc_TypeError, "expected a KVTable or a VectorTable");
+    if (PyObject_TypeCheck(w->table, state->kv_type)) {
+        w->kind = WANT_KV;
+    } else if (PyObject_TypeCheck(w->table, state->vector_type)) {
+        w->kind = WANT_VECTORS;
+    } else if (Py_IS_TYPE(w->table, state->graph_type)) {
+        w->kind = WANT_GRAPH;
+    } else {
+        PyErr_SetString(PyExc_TypeError, "expected a KVTable, a VectorTable or a TripletTable");
         return false;
     }
     return pn_py_utf8(name, &w->scratch, &w->name);
@@ -169,21 +184,29 @@ static pn_status begin_kv(batch_object *self, pn_kv *kv, wanted *w)
     return pn_buf_append(&self->sources, &from, sizeof from); /* there is room */
 }
 
+/* A graph is gathered as a whole in the end. */
+static pn_status begin(batch_object *self, pn_module_state *state, wanted *w)
+{
+    pn_kv *kv = w->kind == WANT_KV ? pn_py_kv_contents(state, w->table) : NULL;
+    if (w->kind == WANT_KV && kv == NULL) return PN_OK; /* a plain dict by now */
+    if (w->kind == WANT_KV) PN_TRY(begin_kv(self, kv, w));
+    if (w->kind == WANT_VECTORS) PN_TRY(begin_vectors(self, w));
+    w->got = true;
+    return PN_OK;
+}
+
 static pn_status begin_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
 {
     PN_TRY(pn_buf_reserve(&self->sources, n * sizeof(source)));
-    for (size_t i = 0; i < n; i++) {
-        pn_kv *kv = w[i].is_kv ? pn_py_kv_contents(state, w[i].table) : NULL;
-        if (w[i].is_kv && kv == NULL) continue; /* a plain dict by now */
-        PN_TRY(w[i].is_kv ? begin_kv(self, kv, &w[i]) : begin_vectors(self, &w[i]));
-        w[i].got = true;
-    }
+    for (size_t i = 0; i < n; i++) PN_TRY(begin(self, state, &w[i]));
     return PN_OK;
 }
 
 static pn_status gather_part(wanted *w, bool *more)
 {
-    if (w->is_kv) return pn_kv_gather_part(&w->kv, SLICE_WORK, more);
+    *more = false;
+    if (w->kind == WANT_GRAPH) return PN_OK;
+    if (w->kind == WANT_KV) return pn_kv_gather_part(&w->kv, SLICE_WORK, more);
     pn_vector_lock((vector_object *)w->table);
     pn_status s = pn_vec_gather_part(&w->vectors, SLICE_WORK, more);
     pn_vector_unlock((vector_object *)w->table);
@@ -200,16 +223,41 @@ static pn_status gather_parts(wanted *w, size_t n)
     return PN_OK;
 }
 
-/* A store that was turned into plain dicts in the middle of it is none of ours any more. */
+/* It is none of ours any more. */
+static void leave_out(batch_object *self, wanted *w)
+{
+    w->got = false;
+    pn_batch_drop(self->batch, w->name);
+}
+
+/* There may be no room any more for its source: other tables were gathered meanwhile. */
+static pn_status end_graph(batch_object *self, wanted *w)
+{
+    source from = {.graph = w->table};
+    PN_TRY(pn_buf_reserve(&self->sources, sizeof from));
+    pn_status s = pn_py_graph_gather(w->table, w->name, w->whole != 0, self->batch);
+    if (s == PN_ERR_UNSUPPORTED) leave_out(self, w);
+    if (s != PN_OK) return s == PN_ERR_UNSUPPORTED ? PN_OK : s;
+    Py_INCREF(w->table);
+    return pn_buf_append(&self->sources, &from, sizeof from);
+}
+
+/* A store that was turned into plain dicts in the middle of it is left out. */
+static pn_status end(batch_object *self, pn_module_state *state, wanted *w)
+{
+    if (w->got && w->kind == WANT_KV && pn_py_kv_contents(state, w->table) != w->kv.kv) leave_out(self, w);
+    if (!w->got) return PN_OK;
+    switch (w->kind) {
+    case WANT_KV: return pn_kv_gather_end(&w->kv);
+    case WANT_VECTORS: return pn_vec_gather_end(&w->vectors);
+    case WANT_GRAPH: return end_graph(self, w);
+    }
+    return PN_ERR_INVALID;
+}
+
 static pn_status end_all(batch_object *self, pn_module_state *state, wanted *w, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (w[i].got && w[i].is_kv && pn_py_kv_contents(state, w[i].table) != w[i].kv.kv) {
-            w[i].got = false;
-            pn_batch_drop(self->batch, w[i].name);
-        }
-        if (w[i].got) PN_TRY(w[i].is_kv ? pn_kv_gather_end(&w[i].kv) : pn_vec_gather_end(&w[i].vectors));
-    }
+    for (size_t i = 0; i < n; i++) PN_TRY(end(self, state, &w[i]));
     return PN_OK;
 }
 
@@ -218,7 +266,7 @@ static bool settle_wanted(wanted *w, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         vector_object *table = (vector_object *)w[i].table;
-        if (!w[i].is_kv && pn_vec_gathers_rows(&table->vec, w[i].whole != 0) &&
+        if (w[i].kind == WANT_VECTORS && pn_vec_gathers_rows(&table->vec, w[i].whole != 0) &&
             !pn_vector_ready(table, PN_VECTOR_ROWS | PN_VECTOR_METAS))
             return false;
     }
@@ -232,10 +280,10 @@ typedef pn_status (*step)(batch_object *self, pn_module_state *state, wanted *w,
 static pn_status at_one_moment(batch_object *self, pn_module_state *state, wanted *w, size_t n, step f)
 {
     for (size_t i = 0; i < n; i++)
-        if (!w[i].is_kv) pn_vector_lock((vector_object *)w[i].table);
+        if (w[i].kind == WANT_VECTORS) pn_vector_lock((vector_object *)w[i].table);
     pn_status s = f(self, state, w, n);
     for (size_t i = 0; i < n; i++)
-        if (!w[i].is_kv) pn_vector_unlock((vector_object *)w[i].table);
+        if (w[i].kind == WANT_VECTORS) pn_vector_unlock((vector_object *)w[i].table);
     return s;
 }
 
@@ -574,7 +622,7 @@ static PyObject *batch_abandon(PyObject *op, PyObject *unused)
 static PyMethodDef batch_methods[] = {
     {"gather", FAST(batch_gather),
      "gather([(name, table, whole), ...], meanwhile=None) -> names of tables that are plain dicts by now and were left out. All "
-     "tables, KVTable or VectorTable, are seen at one moment, the last of the call; each can be gathered once. Other "
+     "tables, KVTable, VectorTable or TripletTable, are seen at one moment, the last of the call; each can be gathered once. Other "
      "threads run before that. meanwhile() is called right before it: for what is no table. After an error nothing but settle(False) may follow."},
     {"text", FAST(batch_text), "text(name, bytes-like): adds a store as the text of its file, UTF-8."},
     {"encode", batch_encode, METH_NOARGS,

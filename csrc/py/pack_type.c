@@ -6,6 +6,8 @@
 #include "py/pack_py.h"
 
 #include "codec/mpack_pull.h"
+#include "py/graph_type.h"
+#include "store/graph_pack.h"
 #include "store/kv_pack.h"
 #include "store/vector_json.h"
 #include "store/vector_pack.h"
@@ -259,6 +261,26 @@ static PyObject *pack_vectors(PyObject *op, PyObject *arg)
     return s == PN_OK ? pn_py_vector_table(state->vector_type, &vec) : raise_store(op, s, bad, &err);
 }
 
+static PyObject *pack_graph(PyObject *op, PyObject *arg)
+{
+    pack_object *self = (pack_object *)op;
+    Py_ssize_t n;
+    const char *name = PyUnicode_AsUTF8AndSize(arg, &n);
+    pn_module_state *state = pn_state_of_type(Py_TYPE(op));
+    if (state == NULL || name == NULL) return NULL;
+    pn_graph *graph;
+    size_t bad = SIZE_MAX;
+    pn_error err = {0};
+    pn_status s;
+    Py_BEGIN_ALLOW_THREADS
+    s = pn_graph_unpack(&pn_alloc_system, &pn_py_host, (pn_bytes){(const uint8_t *)name, (size_t)n}, self->pack->segments,
+                        self->pack->segment_count, &graph, &bad, &err);
+    Py_END_ALLOW_THREADS
+    if (s == PN_OK) return pn_py_graph_table(state->graph_type, graph);
+    if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NONE;
+    return raise_store(op, s, bad, &err);
+}
+
 /* ---- a store as the text of its file ---- */
 
 static pn_status kv_text(const pn_pack *p, pn_bytes name, pn_buf *out, size_t *bad, pn_error *err)
@@ -362,6 +384,8 @@ static PyMethodDef pack_methods[] = {
     {"open", (PyCFunction)(void (*)(void))pack_open, METH_VARARGS | METH_KEYWORDS | METH_CLASS, pack_open_doc},
     {"kv", pack_kv, METH_VARARGS, "kv(name, table): replaces the contents of a KVTable by a store of collections."},
     {"vectors", pack_vectors, METH_O, "vectors(name) -> VectorTable: a store of vectors."},
+    {"graph", pack_graph, METH_O,
+     "graph(name) -> TripletTable | None: a store of collections that is a graph_dict of plain pairs."},
     {"text", pack_text, METH_O, "text(name) -> Text: any store as the bytes of its file."},
     {NULL, NULL, 0, NULL},
 };

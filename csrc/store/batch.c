@@ -553,6 +553,40 @@ void pn_live_note_settle(pn_live_note *note, bool durable)
     note->offered = (pn_live_text){NULL, {NULL, 0}};
 }
 
+pn_status pn_live_notes_get(pn_omap *notes, pn_bytes key, pn_blob *owner, pn_live_note **out)
+{
+    void *slot;
+    bool added;
+    PN_TRY(pn_omap_put(notes, key, owner, &slot, &added));
+    pn_status s = added ? pn_live_note_new(notes->alloc, slot) : PN_OK;
+    if (s == PN_OK) *out = *(pn_live_note **)slot;
+    else (void)pn_omap_remove(notes, key, NULL);
+    return s;
+}
+
+void pn_live_notes_forget(pn_omap *notes, pn_bytes key)
+{
+    pn_live_note *note;
+    if (pn_omap_remove(notes, key, &note)) pn_live_note_unref(note);
+}
+
+void pn_live_notes_settle(pn_omap *notes, bool durable)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *note;
+    while (pn_omap_next(notes, &pos, &key, &note)) pn_live_note_settle(*(pn_live_note **)note, durable);
+}
+
+void pn_live_notes_clear(pn_omap *notes)
+{
+    size_t pos = 0;
+    pn_bytes key;
+    void *note;
+    while (pn_omap_next(notes, &pos, &key, &note)) pn_live_note_unref(*(pn_live_note **)note);
+    pn_omap_clear(notes);
+}
+
 static pn_status encode_text(const pn_batch *b, const live_value *v, pn_buf *text)
 {
     PN_TRY(pn_buf_append(text, v->before.ptr, v->before.len));

@@ -32,6 +32,7 @@
 #ifndef PN_STORE_BATCH_H
 #define PN_STORE_BATCH_H
 
+#include "base/omap.h"
 #include "persist/segment.h"
 #include "store/cell.h"
 
@@ -102,6 +103,12 @@ void pn_live_note_unref(pn_live_note *note);        /* NULL is fine */
 void pn_live_note_found(pn_live_note *note, pn_blob *blob, pn_bytes text, bool pending);
 /* The commit ended: what was offered is what is saved, or was never written. */
 void pn_live_note_settle(pn_live_note *note, bool durable);
+
+/* The notes of a map's live values: key -> pn_live_note *. */
+pn_status pn_live_notes_get(pn_omap *notes, pn_bytes key, pn_blob *owner, pn_live_note **out); /* made when missing */
+void pn_live_notes_forget(pn_omap *notes, pn_bytes key); /* the value is not live (any more): its note would go out of date */
+void pn_live_notes_settle(pn_omap *notes, bool durable);
+void pn_live_notes_clear(pn_omap *notes);
 
 /* Takes a reference to a live object (pn_host.retain), and to `note` (may be NULL): text equal
  * to note->saved is not written again, unless op is FRESH, or the table or the store is

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "codec/json_read.h"
 #include "codec/json_write.h"
+#include "store/batch.h"
 
 #include <assert.h>
 
@@ -36,6 +37,7 @@ struct pn_graph {
     word *table;      /* id -> word */
     uint32_t table_len, table_cap, free_id; /* free_id: GONE when none */
     size_t live;
+    pn_graph_track track;
 };
 
 /* ---- words ---- */
@@ -208,6 +210,9 @@ pn_status pn_graph_new(const pn_alloc *alloc, pn_graph **out)
     g->free_id = GONE;
     pn_omap_init(&g->subjects, alloc, sizeof(pn_links));
     pn_omap_init(&g->words, alloc, sizeof(uint32_t));
+    pn_changes_init(&g->track.changes, alloc);
+    pn_changes_init(&g->track.taken, alloc);
+    pn_omap_init(&g->track.lives, alloc, sizeof(pn_live_note *));
     *out = g;
     return PN_OK;
 }
@@ -226,8 +231,18 @@ void pn_graph_free(pn_graph *g, pn_graph_release release, void *ctx)
     }
     pn_omap_clear(&g->subjects);
     pn_omap_clear(&g->words);
+    pn_changes_clear(&g->track.changes);
+    pn_changes_clear(&g->track.taken);
+    pn_live_notes_clear(&g->track.lives);
     pn_alloc_put(g->alloc, g->table);
     pn_alloc_put(g->alloc, g);
+}
+
+pn_graph_track *pn_graph_track_of(pn_graph *g) { return &g->track; }
+
+static void note_put(pn_graph *g, const pn_links *l, bool fresh)
+{
+    pn_changes_put(&g->track.changes, pn_omap_key_of(l), pn_omap_owner_of(l), fresh);
 }
 
 size_t pn_graph_len(const pn_graph *g) { return pn_omap_len(&g->subjects); }
@@ -346,6 +361,7 @@ pn_status pn_graph_upsert(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj
     pn_links *l = value;
     PN_FAIL_IF(l->live != NULL, PN_ERR_UNSUPPORTED);
     pn_status s = link_texts(g, l, rel, NULL, obj, NULL, added);
+    if (s == PN_OK && *added) note_put(g, l, fresh);
     if (s != PN_OK && fresh) {
         drop_pairs(g, l);
         pn_omap_remove(&g->subjects, subj, NULL);
@@ -379,9 +395,18 @@ pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj
     if (l->count < l->used / 2 || l->count == 0) sweep(l);
     word_drop(g, p.rel);
     word_drop(g, p.obj);
+    note_put(g, l, false);
     *removed = true;
     *left = l->count;
     return PN_OK;
+}
+
+static void swap_value(pn_graph *g, pn_links *l, void *live, void **old)
+{
+    *old = l->live;
+    g->live += (live != NULL) - (size_t)(l->live != NULL);
+    drop_pairs(g, l);
+    l->live = live;
 }
 
 static pn_status set_value(pn_graph *g, pn_bytes subj, void *live, void **old)
@@ -389,12 +414,14 @@ static pn_status set_value(pn_graph *g, pn_bytes subj, void *live, void **old)
     void *value;
     bool fresh;
     PN_TRY(pn_omap_put(&g->subjects, subj, NULL, &value, &fresh));
-    pn_links *l = value;
-    *old = l->live;
-    g->live += (live != NULL) - (size_t)(l->live != NULL);
-    drop_pairs(g, l);
-    l->live = live;
+    swap_value(g, value, live, old);
+    note_put(g, value, fresh);
     return PN_OK;
+}
+
+void pn_graph_swap_live(pn_graph *g, pn_bytes subj, void *live, void **old)
+{
+    swap_value(g, pn_omap_get(&g->subjects, subj), live, old);
 }
 
 pn_status pn_graph_set_live(pn_graph *g, pn_bytes subj, void *live, void **old)
@@ -409,6 +436,7 @@ bool pn_graph_remove(pn_graph *g, pn_bytes subj, void **old)
 {
     pn_links gone;
     if (!pn_omap_remove(&g->subjects, subj, &gone)) return false;
+    pn_changes_remove(&g->track.changes, subj);
     *old = gone.live;
     g->live -= gone.live != NULL;
     drop_pairs(g, &gone);
@@ -493,6 +521,39 @@ static pn_status load_subjects(loader *ld)
     }
 }
 
+static void loader_init(loader *ld, pn_graph *g, pn_blob *text, pn_bytes from)
+{
+    *ld = (loader){.g = g, .text = text};
+    pn_json_reader_init(&ld->r, from);
+    pn_buf_init(&ld->scratch[0], g->alloc);
+    pn_buf_init(&ld->scratch[1], g->alloc);
+}
+
+static void loader_clear(loader *ld)
+{
+    pn_buf_clear(&ld->scratch[0]);
+    pn_buf_clear(&ld->scratch[1]);
+}
+
+static pn_status load_list(loader *ld, pn_links *l)
+{
+    PN_TRY(load_links(ld, l));
+    return pn_json_end(&ld->r);
+}
+
+pn_status pn_graph_load_links(pn_graph *g, pn_bytes subj, pn_blob *owner, pn_blob *text, pn_bytes list)
+{
+    loader ld;
+    void *links;
+    bool added;
+    PN_TRY(pn_omap_put(&g->subjects, subj, owner, &links, &added));
+    PN_FAIL_IF(!added, PN_ERR_UNSUPPORTED);
+    loader_init(&ld, g, text, list);
+    pn_status s = load_list(&ld, links);
+    loader_clear(&ld);
+    return s;
+}
+
 static pn_status load_file(loader *ld)
 {
     pn_json_str key;
@@ -509,19 +570,17 @@ static pn_status load_file(loader *ld)
 
 pn_status pn_graph_load(const pn_alloc *alloc, pn_blob *text, pn_graph **out, pn_error *err)
 {
-    loader ld = {.text = text};
-    PN_TRY(pn_graph_new(alloc, &ld.g));
-    pn_json_reader_init(&ld.r, pn_blob_view(text));
-    pn_buf_init(&ld.scratch[0], alloc);
-    pn_buf_init(&ld.scratch[1], alloc);
+    loader ld;
+    pn_graph *g;
+    PN_TRY(pn_graph_new(alloc, &g));
+    loader_init(&ld, g, text, pn_blob_view(text));
     pn_status s = load_file(&ld);
-    pn_buf_clear(&ld.scratch[0]);
-    pn_buf_clear(&ld.scratch[1]);
+    loader_clear(&ld);
     if (s == PN_OK) {
-        *out = ld.g;
+        *out = g;
         return PN_OK;
     }
-    pn_graph_free(ld.g, NULL, NULL);
+    pn_graph_free(g, NULL, NULL);
     if (err != NULL && (s == PN_ERR_SYNTAX || s == PN_ERR_UTF8 || s == PN_ERR_DEPTH)) *err = ld.r.error;
     return s;
 }
@@ -543,11 +602,11 @@ static pn_status save_pairs(const pn_graph *g, const pn_links *l, pn_buf *out)
     return pn_buf_push(out, ']');
 }
 
-static pn_status save_links(const pn_graph *g, const pn_links *l, pn_graph_encode encode, void *ctx, pn_buf *out)
+pn_status pn_graph_write_links(const pn_graph *g, const pn_links *links, pn_graph_encode encode, void *ctx, pn_buf *out)
 {
-    if (l->live == NULL) return save_pairs(g, l, out);
+    if (links->live == NULL) return save_pairs(g, links, out);
     PN_FAIL_IF(encode == NULL, PN_ERR_INVALID);
-    return encode(ctx, l->live, out);
+    return encode(ctx, links->live, out);
 }
 
 static pn_status save_file(const pn_graph *g, pn_graph_encode encode, void *ctx, pn_buf *out)
@@ -560,7 +619,7 @@ static pn_status save_file(const pn_graph *g, pn_graph_encode encode, void *ctx,
         if (!first) PN_TRY(PN_BUF_LIT(out, ", "));
         PN_TRY(pn_json_put_string(out, subj));
         PN_TRY(PN_BUF_LIT(out, ": "));
-        PN_TRY(save_links(g, links, encode, ctx, out));
+        PN_TRY(pn_graph_write_links(g, links, encode, ctx, out));
     }
     return PN_BUF_LIT(out, "}}");
 }

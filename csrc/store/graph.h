@@ -22,7 +22,7 @@
 #ifndef PN_STORE_GRAPH_H
 #define PN_STORE_GRAPH_H
 
-#include "base/omap.h"
+#include "store/changes.h"
 
 typedef struct pn_graph pn_graph;
 typedef struct pn_links pn_links;
@@ -97,7 +97,32 @@ pn_status pn_graph_set_native(pn_graph *g, pn_bytes subj, void **old);
 /* Removes a subject; *old as above. False when it was not there. */
 bool pn_graph_remove(pn_graph *g, pn_bytes subj, void **old);
 
+/* ---- packs (graph_pack.h) ---- */
+
+/* What differs from the last commit, as a collection has it of its cells (kv.h). Nothing is
+ * noted while `changes` is off. */
+typedef struct pn_graph_track {
+    pn_changes changes; /* of subjects, since the last commit */
+    pn_changes taken;   /* what the commit that is under way writes */
+    pn_omap lives;      /* subject -> pn_live_note *: live ones, which may change unseen */
+    bool taking;        /* a commit is under way */
+} pn_graph_track;
+
+pn_graph_track *pn_graph_track_of(pn_graph *g);
+
+/* As pn_graph_set_live of a subject that is there, but noted as no change: the live object
+ * says what the pairs did. (pn_graph_goes_live is for hosts.) */
+void pn_graph_swap_live(pn_graph *g, pn_bytes subj, void *live, void **old);
+
 /* ---- files ---- */
+
+/* Appends the links as json.dumps writes their list; `encode` as for pn_graph_save. */
+pn_status pn_graph_write_links(const pn_graph *g, const pn_links *links, pn_graph_encode encode, void *ctx, pn_buf *out);
+
+/* Adds a new subject with the pairs of such a list; notes no change. `owner` is the blob that
+ * `subj` lies in, `text` the one of the list. UNSUPPORTED as for pn_graph_load; the graph must
+ * be freed after a failure. */
+pn_status pn_graph_load_links(pn_graph *g, pn_bytes subj, pn_blob *owner, pn_blob *text, pn_bytes list);
 
 /* A new graph from {"graph_dict": {subject: [[relation, object], ...], ...}}.
  * UNSUPPORTED when the text is JSON of another shape, or repeats a subject or a pair:

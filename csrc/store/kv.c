@@ -36,15 +36,6 @@ static pn_status coll_new(const pn_alloc *alloc, pn_coll **out)
     return PN_OK;
 }
 
-static void free_notes(pn_omap *lives)
-{
-    size_t pos = 0;
-    pn_bytes key;
-    void *note;
-    while (pn_omap_next(lives, &pos, &key, &note)) pn_live_note_unref(*(pn_live_note **)note);
-    pn_omap_clear(lives);
-}
-
 void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
 {
     if (coll == NULL) return;
@@ -56,7 +47,7 @@ void pn_coll_free(pn_coll *coll, const pn_alloc *alloc, const pn_host *host)
     pn_made_clear(&coll->made, host);
     pn_changes_clear(&coll->changes);
     pn_changes_clear(&coll->taken);
-    free_notes(&coll->lives);
+    pn_live_notes_clear(&coll->lives);
     pn_omap_clear(&coll->structs);
     pn_alloc_put(alloc, coll);
 }

@@ -14,34 +14,6 @@ static bool is_live(const pn_cell *cell)
     return cell->kind == PN_CELL_LIVE || (cell->kind == PN_CELL_REFDOC && cell->refdoc->metadata.kind == PN_CELL_LIVE);
 }
 
-/* The key's cell is not live (any more): its note would go out of date. */
-static void forget_note(pn_coll *coll, pn_bytes key)
-{
-    pn_live_note *note;
-    if (pn_omap_remove(&coll->lives, key, &note)) pn_live_note_unref(note);
-}
-
-/* The note of a live cell, made when missing. */
-static pn_status live_note(pn_coll *coll, pn_bytes key, pn_blob *owner, pn_live_note **out)
-{
-    void *slot;
-    bool added;
-    pn_live_note *made;
-    pn_live_note **there = pn_omap_get(&coll->lives, key);
-    if (there != NULL) {
-        *out = *there;
-        return PN_OK;
-    }
-    PN_TRY(pn_live_note_new(coll->cells.alloc, &made));
-    pn_status s = pn_omap_put(&coll->lives, key, owner, &slot, &added);
-    if (s != PN_OK) {
-        pn_live_note_unref(made);
-        return s;
-    }
-    *(pn_live_note **)slot = *out = made;
-    return PN_OK;
-}
-
 /* Whether the commit under way, if there is one, changes the key. (If it writes everything,
  * and fails, the next one will write everything.) */
 static bool is_taken(const pn_coll *c, pn_bytes key) { return pn_omap_get(&c->taken.keys, key) != NULL; }
@@ -73,7 +45,7 @@ static pn_status note_text(pn_coll *c, const pn_cell *cell, pn_bytes key)
     pn_live_note *note;
     PN_TRY(text_of(c, cell, &blob, &text));
     PN_FAIL_IF(blob == NULL, PN_ERR_UNSUPPORTED);
-    pn_status s = live_note(c, key, pn_omap_owner_of(cell), &note);
+    pn_status s = pn_live_notes_get(&c->lives, key, pn_omap_owner_of(cell), &note);
     if (s == PN_OK) pn_live_note_found(note, blob, text, is_taken(c, key));
     pn_blob_unref(blob);
     return s;
@@ -86,14 +58,6 @@ void pn_coll_goes_live_slow(pn_coll *c, const pn_cell *cell)
     if (!c->gathering && pn_omap_get(&c->lives, key) != NULL) return; /* it is watched */
     bool changed = c->changes.all || pn_omap_get(&c->changes.keys, key) != NULL;
     if (c->gathering || changed || note_text(c, cell, key) != PN_OK) pn_coll_touch(c, cell);
-}
-
-static void settle_lives(pn_coll *coll, bool durable)
-{
-    size_t pos = 0;
-    pn_bytes key;
-    void *note;
-    while (pn_omap_next(&coll->lives, &pos, &key, &note)) pn_live_note_settle(*(pn_live_note **)note, durable);
 }
 
 /* ---- one entry ---- */
@@ -119,7 +83,7 @@ static pn_status put_packed(gathering *g, target t, const pn_cell *cell)
 static pn_status put_live(gathering *g, target t, const pn_cell *cell)
 {
     pn_live_note *note;
-    PN_TRY(live_note(g->coll, t.key, t.owner, &note));
+    PN_TRY(pn_live_notes_get(&g->coll->lives, t.key, t.owner, &note));
     return pn_batch_live(g->batch, t.op, t.key, t.owner, cell->live, note);
 }
 
@@ -127,7 +91,7 @@ static pn_status put_live_refdoc(gathering *g, target t, const pn_refdoc *r)
 {
     pn_live_note *note;
     pn_buf *ids = pn_batch_scratch(g->batch);
-    PN_TRY(live_note(g->coll, t.key, t.owner, &note));
+    PN_TRY(pn_live_notes_get(&g->coll->lives, t.key, t.owner, &note));
     PN_TRY(pn_refdoc_write_ids(r, ids));
     return pn_batch_live_within(g->batch, t.op, t.key, t.owner, pn_buf_view(ids), r->metadata.live, PN_BYTES("}"), note);
 }
@@ -202,7 +166,7 @@ static pn_status put_unseen(gathering *g, pn_bytes key, pn_blob *owner)
     const pn_cell *cell = pn_coll_get(coll, key);
     if (cell == NULL || !is_live(cell)) {
         if (cell != NULL) pn_coll_touch(coll, cell);
-        forget_note(coll, key);
+        pn_live_notes_forget(&coll->lives, key);
         return PN_OK;
     }
     if (g->whole || is_taken(coll, key) || is_new(g, key)) return PN_OK; /* it comes with the others */
@@ -232,7 +196,7 @@ static pn_status put_later(gathering *g, pn_bytes key, pn_blob *owner, const pn_
 {
     const pn_cell *cell = pn_coll_get(g->coll, key);
     const pn_change_note *note = g->whole ? later : pn_omap_get(&g->coll->taken.keys, key);
-    if (cell == NULL || !is_live(cell)) forget_note(g->coll, key);
+    if (cell == NULL || !is_live(cell)) pn_live_notes_forget(&g->coll->lives, key);
     pn_batch_instead(g->batch, later->change == PN_CHANGE_REPLACED);
     if (note == NULL || (g->whole && cell == NULL)) return pn_batch_nothing(g->batch, key, owner);
     return put_noted(g, key, owner, note);
@@ -405,14 +369,14 @@ static void settle_structs(pn_coll *coll, bool durable)
 
 static void coll_gathered(pn_coll *coll)
 {
-    settle_lives(coll, true);
+    pn_live_notes_settle(&coll->lives, true);
     settle_structs(coll, true);
     pn_changes_clear(&coll->taken);
 }
 
 static void coll_give_back(pn_coll *coll)
 {
-    settle_lives(coll, false);
+    pn_live_notes_settle(&coll->lives, false);
     settle_structs(coll, false);
     coll->gathering = false;
     pn_changes_give_back(&coll->changes, &coll->taken);

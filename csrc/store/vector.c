@@ -51,22 +51,13 @@ static void clear_bands(pn_vec *v)
     pn_alloc_put(v->alloc, v->bands);
 }
 
-static void clear_live(pn_vec *v)
-{
-    size_t pos = 0;
-    pn_bytes id;
-    void *value;
-    while (pn_omap_next(&v->live, &pos, &id, &value)) pn_live_note_unref(*(pn_live_note **)value);
-    pn_omap_clear(&v->live);
-}
-
 void pn_vec_untrack(pn_vec *v)
 {
     for (int i = 0; i < PN_VEC_MAPS; i++) {
         pn_changes_clear(&v->noted[i]);
         pn_changes_clear(&v->taken[i]);
     }
-    clear_live(v);
+    pn_live_notes_clear(&v->live);
     v->taking = v->gathering = false;
 }
 
@@ -580,22 +571,7 @@ static void empty_cell(pn_vec *v, pn_vec_cell *cell)
     *cell = (pn_vec_cell){0};
 }
 
-static void forget_live(pn_vec *v, pn_bytes id)
-{
-    pn_live_note *note;
-    if (pn_omap_remove(&v->live, id, &note)) pn_live_note_unref(note);
-}
-
-pn_status pn_vec_live_note(pn_vec *v, pn_bytes id, pn_live_note **out)
-{
-    void *value;
-    bool added;
-    PN_TRY(pn_omap_put(&v->live, id, NULL, &value, &added));
-    pn_status s = added ? pn_live_note_new(v->alloc, value) : PN_OK;
-    if (s == PN_OK) *out = *(pn_live_note **)value;
-    else pn_omap_remove(&v->live, id, NULL);
-    return s;
-}
+pn_status pn_vec_live_note(pn_vec *v, pn_bytes id, pn_live_note **out) { return pn_live_notes_get(&v->live, id, NULL, out); }
 
 /* Whether the commit under way, if there is one, will write the id. */
 static bool is_taken(const pn_vec *v, pn_bytes id)
@@ -630,7 +606,7 @@ static pn_status put_cell(pn_vec *v, pn_bytes id, pn_blob *owner, pn_vec_cell ce
     PN_TRY(room_to_drop(v));
     PN_TRY(pn_omap_put(&v->metas, id, owner, &value, &added));
     if (cell.blob == NULL) note_live(v, id, value);
-    else forget_live(v, id);
+    else pn_live_notes_forget(&v->live, id);
     pn_changes_put(&v->noted[PN_VEC_METAS], id, owner, added);
     if (!added) empty_cell(v, value);
     pn_blob_ref(cell.blob);
@@ -678,7 +654,7 @@ void pn_vec_make_live(pn_vec *v, pn_vec_cell *cell, void *host)
 static bool remove_meta(pn_vec *v, const known_id *k)
 {
     pn_vec_cell cell;
-    forget_live(v, k->id);
+    pn_live_notes_forget(&v->live, k->id);
     if (!take_out(v, PN_VEC_METAS, k, &cell)) return false;
     empty_cell(v, &cell);
     v->changes++;

@@ -215,10 +215,7 @@ pn_status pn_vec_gather(pn_vec *v, pn_bytes name, bool whole, pn_batch *b)
 
 static void end_gather(pn_vec *v, bool durable)
 {
-    size_t pos = 0;
-    pn_bytes id;
-    void *note;
-    while (pn_omap_next(&v->live, &pos, &id, &note)) pn_live_note_settle(*(pn_live_note **)note, durable);
+    pn_live_notes_settle(&v->live, durable);
     v->taking = v->gathering = false;
 }
 

@@ -178,6 +178,13 @@ class Found(NamedTuple):
         """The store as a ``_core.VectorTable``."""
         return self.pack.core.vectors(self.name)
 
+    def graph(self) -> Any:
+        """The store as a ``_core.TripletTable``; None when it is no graph of plain triplets."""
+        table = self.pack.core.graph(self.name) if self.kind == COLLECTIONS else None
+        if table is not None:
+            bases.set(table, self.pack.base(self.name))
+        return table
+
     def text(self) -> Any:
         """The store as the bytes of its JSON file."""
         return self.pack.core.text(self.name)
@@ -185,6 +192,10 @@ class Found(NamedTuple):
     def note(self, store: Any, text: Any) -> None:
         """The store object was made of this text."""
         bases.set(store, self.pack.base(self.name, digest_of(text)))
+
+    def note_whole(self, store: Any) -> None:
+        """The store object was made of this; what it holds besides its table is written whole."""
+        bases.set(store, self.pack.base(self.name)._replace(tracked=False))
 
 
 # ----- Finding -----

@@ -21,6 +21,7 @@ from pannier._encoding import explain
 from pannier._payloads import KV_BACKED, PEER_KV_BACKED, PeerKVStore, PeerVectorStore, has_own_file, payload_of
 from pannier._saving import Steps, Target, format_of, is_persisting_itself, persist_foreign
 from pannier.errors import LockedError, OutcomeUnknownError, PannierError, UnserializableError
+from pannier.graph_store import SimpleGraphStore
 from pannier.kvstore import SimpleKVStore
 from pannier.vector_store import NativeVectorData, SimpleVectorStore
 
@@ -143,7 +144,7 @@ class _Gathering:
         def encode_others() -> None:
             foreign.extend(target for target in others if not self._add_payload(*target))
 
-        found = {name: self._base(table, name) for name, table in self.tables.items()}
+        found = {name: self._base_of_table(table, name) for name, table in self.tables.items()}
         became_plain = self.batch.gather(
             [
                 (name, table._table if isinstance(table, NativeVectorData) else table, base is None or not base.tracked)
@@ -153,7 +154,7 @@ class _Gathering:
         )
         for name, table in self.tables.items():
             if name not in became_plain:
-                self._note(table, name, found[name], b"")
+                self._note_table(table, name, found[name])
         for name in became_plain:
             self._add_payload(*self.stores[name], name)
         return foreign
@@ -163,24 +164,47 @@ class _Gathering:
         name = os.path.basename(path)
         self.stores[name] = (label, store)
         table = _native_table(store) if name not in self.as_text else None
-        if table is None or any(table is t for t in self.tables.values()):
+        if table is None or any(table is t for t in self.tables.values()) or self._is_the_text(label, store, table, name):
             return False
         self.tables[name] = table
         return True
+
+    def _is_the_text(self, label: str, store: Any, table: Any, name: str) -> bool:
+        """Whether the pack has a table that was read from it as text, and that is the same
+        still: it needs not be written for what it is now."""
+        base = _pack.bases.get(_identity_of(store), self.place, name, self.id)
+        if base is None or not base.digest or _pack.bases.get(table, self.place, name, self.id) is not None:
+            return False
+        return _pack.digest_of(payload_of(label, store, self.alone)) == base.digest
 
     def moved(self) -> bool:
         """Whether a store let go of its table while that was gathered."""
         return any(_native_table(self.stores[name][1]) is not table for name, table in self.tables.items())
 
-    def _base(self, holder: Any, name: str) -> Optional[_pack.Base]:
-        base = _pack.bases.get(holder, self.place, name, self.id)
+    def _base(self, *holders: Any, name: str) -> Optional[_pack.Base]:
+        """The newest of the holders' bases, the first of them if they are equal."""
+        bases = [_pack.bases.get(holder, self.place, name, self.id) for holder in holders]
+        base = max((b for b in bases if b is not None), key=lambda b: b.changed, default=None)
         if base is not None:
             self.bases.append((name, base.id, base.changed))
         return base
 
-    def _note(self, holder: Any, name: str, base: Optional[_pack.Base], digest: bytes) -> None:
+    def _base_of_table(self, table: Any, name: str) -> Optional[_pack.Base]:
+        """A store that can be given another table knows by itself what it was saved as: that
+        counts when it is newer, and says that the table is to be written whole."""
+        return self._base(table, _identity_of(self.stores[name][1]), name=name)
+
+    def _note_table(self, table: Any, name: str, base: Optional[_pack.Base]) -> None:
+        self._note(table, name, base, tracked=True)
+        holder = _identity_of(self.stores[name][1])
+        if holder is not table:
+            self._note(holder, name, base)
+
+    def _note(
+        self, holder: Any, name: str, base: Optional[_pack.Base], digest: bytes = b"", tracked: bool = False
+    ) -> None:
         old = base or _pack.Base(self.place, name, self.id or b"", 0)
-        self.noted.append((holder, old._replace(digest=digest, tracked=not digest)))
+        self.noted.append((holder, old._replace(digest=digest, tracked=tracked)))
 
     def _add_payload(self, label: str, store: Any, path: str) -> bool:
         name = os.path.basename(path)
@@ -188,7 +212,7 @@ class _Gathering:
         if payload is None:
             return False
         holder = _identity_of(store)
-        base = self._base(holder, name)
+        base = self._base(holder, name=name)
         digest = _pack.digest_of(payload)
         self._note(holder, name, base, digest)
         if base is None or base.digest != digest:
@@ -248,6 +272,12 @@ class _Gathering:
                 self.saved(PackResult(now["id"], g["number"], 0, True), changed, g["stores"], place)
 
 
+def _holders_of(targets: List[Target]) -> List[Any]:
+    """What a commit of the stores takes from."""
+    tables = [_native_table(store) for _, store, _ in targets]
+    return [_identity_of(store) for _, store, _ in targets] + [table for table in tables if table is not None]
+
+
 def _identity_of(store: Any) -> Any:
     """The object that a store's base is kept with, when it is written whole."""
     if isinstance(store, (*KV_BACKED, *PEER_KV_BACKED)):
@@ -256,7 +286,7 @@ def _identity_of(store: Any) -> Any:
 
 
 def _native_table(store: Any) -> Any:
-    """The KVTable or NativeVectorData behind a store that is nobody's but ours."""
+    """The KVTable, NativeVectorData or TripletTable behind a store that is nobody's but ours."""
     if "persist" in getattr(store, "__dict__", ()):
         return None
     if type(store) in (SimpleKVStore, *KV_BACKED, *PEER_KV_BACKED):
@@ -265,6 +295,8 @@ def _native_table(store: Any) -> Any:
         return kvstore if mine and kvstore._plain() is None else None
     if type(store) is SimpleVectorStore:
         return store.data if store._table() is not None else None
+    if type(store) is SimpleGraphStore:
+        return store._table()
     return None
 
 
@@ -302,7 +334,7 @@ def persist_pack(
         raise ValueError(f"keep must be 0 to {_pack.MAX_KEEP}, not {keep!r}")
     # The last of equal names wins, as it does among files.
     targets = list({os.path.basename(path): (label, store, path) for label, store, path in targets}.values())
-    holders = [_identity_of(store) for _, store, _ in targets]
+    holders = _holders_of(targets)
     waited = _turns.begin(targets[0][0], holders)
     try:
         if waited or found is None:
@@ -343,7 +375,7 @@ def _persist_gathered(
         for target in targets:
             if target not in foreign:
                 steps.step(target[0])
-        _turns.end([_identity_of(store) for _, store, _ in foreign])  # they may come back each by itself
+        _turns.end(_holders_of(foreign))  # they may come back each by itself
         persist_foreign(foreign, fs, steps)
         return _commit(gathering, persist_dir, fs, targets, foreign, keep)
     finally:

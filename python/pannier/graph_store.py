@@ -459,6 +459,11 @@ class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
             )
             return cls()
         peer.logger.debug(f"Loading {peer.__name__} from {persist_path}.")
+        table = None if found is None else found.graph()
+        if found is not None and table is not None:
+            store = cls(NativeGraphData._wrap(table))
+            found.note_whole(store)
+            return store
         text = _files.read_file(persist_path, fs) if found is None else found.text()
         table = TripletTable.load(text)
         data = NativeGraphData._wrap(table) if table is not None else NativeGraphData.from_dict(corrupt(text, persist_path))

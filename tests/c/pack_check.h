@@ -49,6 +49,8 @@ typedef struct script {
     {VECTORS, PN_STORE_VECTORS, true, "text_id_to_ref_doc_id", PN_TABLE_STRINGS, 0, op, key, value}
 #define TEXT(value) {GRAPH, PN_STORE_TEXT, false, "", PN_TABLE_VALUES, 0, PN_ENTRY_PUT, "", value}
 #define NEW_TEXT(value) {GRAPH, PN_STORE_TEXT, true, "", PN_TABLE_VALUES, 0, PN_ENTRY_PUT, "", value}
+/* The graph as a table, instead of the text that it was. */
+#define NEW_SUBJECT(key, value) {GRAPH, PN_STORE_COLLECTIONS, true, "graph_dict", PN_TABLE_VALUES, 1, PN_ENTRY_PUT, key, value}
 #define SCRIPT(changes) {changes, sizeof(changes) / sizeof *(changes), PN_OK}
 
 static inline pn_status emit_entry(const change *c, pn_segment_writer *w)

@@ -5,62 +5,10 @@
 #include "codec_check.h"
 #include "fail_alloc.h"
 #include "segment_dump.h"
-#include "segment_make.h"
+#include "store_pack.h"
 #include "store/doc.h"
 #include "store/kv_pack.h"
 #include "store/struct_pack.h"
-
-/* ---- live values: texts that may change ---- */
-
-typedef struct object {
-    int refs;
-    char *text;
-} object;
-
-static long objects;
-
-static void release(void *ctx, void *live)
-{
-    (void)ctx;
-    object *o = live;
-    CHECK(o->refs > 0);
-    if (--o->refs > 0) return;
-    free(o->text);
-    free(o);
-    objects--;
-}
-
-static void retain(void *ctx, void *live)
-{
-    (void)ctx;
-    ((object *)live)->refs++;
-}
-
-static pn_status encode(void *ctx, void *live, pn_buf *out)
-{
-    (void)ctx;
-    const char *text = ((object *)live)->text;
-    return pn_buf_append(out, text, strlen(text));
-}
-
-static const pn_host host = {NULL, release, encode, retain, NULL};
-
-static void set_text(object *o, pn_bytes text)
-{
-    free(o->text);
-    o->text = malloc(text.len + 1);
-    memcpy(o->text, text.ptr, text.len);
-    o->text[text.len] = 0;
-}
-
-static object *new_object(pn_bytes text)
-{
-    object *o = calloc(1, sizeof *o);
-    o->refs = 1;
-    objects++;
-    set_text(o, text);
-    return o;
-}
 
 static pn_cell live_cell(pn_bytes text)
 {
@@ -317,25 +265,6 @@ static void forget_segments(world *w)
     w->count = 0;
 }
 
-static pn_status write_segment(world *w, pn_batch *b, pn_segment **out)
-{
-    pn_segment_writer *writer;
-    pn_buf file;
-    pn_blob *blob = NULL;
-    uint64_t size;
-    uint32_t crc;
-    PN_TRY(pn_segment_writer_new(w->alloc, segment_sink, (pn_buf_init(&file, w->alloc), &file), &writer));
-    pn_status s = pn_batch_write(b, writer);
-    if (s == PN_OK) s = pn_segment_finish(writer, &size, &crc);
-    pn_segment_writer_free(writer);
-    w->bytes = file.len;
-    if (s == PN_OK) s = pn_blob_take(&file, &blob);
-    pn_buf_clear(&file);
-    if (s == PN_OK) s = pn_segment_open(w->alloc, blob, out, NULL);
-    pn_blob_unref(blob);
-    return s;
-}
-
 static pn_status json_of(const pn_kv *kv, pn_buf *out)
 {
     pn_kv_place place = {.turns = false};
@@ -375,20 +304,12 @@ static pn_status check_segments(world *w, const pn_buf *want)
     return PN_OK;
 }
 
-static pn_status encode_all(pn_batch *b)
-{
-    pn_bytes store, table, key;
-    size_t left = 1;
-    while (left) PN_TRY(pn_batch_encode(b, 20, &left, &store, &table, &key));
-    return PN_OK;
-}
-
 /* The commit of what was gathered. */
 static pn_status write_and_keep(world *w, pn_batch *b, bool whole, pn_segment **made)
 {
     PN_TRY(encode_all(b));
     if (!pn_batch_changes(b)) return PN_OK;
-    PN_TRY(write_segment(w, b, made));
+    PN_TRY(write_segment(w->alloc, b, &w->bytes, made));
     if (whole) forget_segments(w);
     return PN_OK;
 }
@@ -548,7 +469,7 @@ static void check_commit(pn_kv *kv, bool durable, const char *want)
     CHECK_EQ_INT(pn_kv_gather(kv, PN_BYTES("s"), false, b), PN_OK);
     CHECK_EQ_INT(encode_all(b), PN_OK);
     CHECK_EQ_INT(pn_batch_changes(b), want[0] != 0);
-    CHECK_EQ_INT(write_segment(&w, b, &s), PN_OK);
+    CHECK_EQ_INT(write_segment(w.alloc, b, &w.bytes, &s), PN_OK);
     pn_buf_init(&text, &pn_alloc_system);
     dump_segment(&text, s);
     CHECK_EQ_INT(pn_buf_push(&text, 0), PN_OK);

@@ -21,7 +21,7 @@ static const change SECOND[] = {
 };
 static const change THIRD[] = {DOC(PN_ENTRY_PUT, "e", "3")};
 static const change WHOLE[] = {
-    NEW_DOC(0, "z", "\"anew\""), NEW_ROW(0, "z", "0 0"), NEW_ID(0, "z", "z"), NEW_TEXT("{\"graph_dict\": {\"z\": []}}"),
+    NEW_DOC(0, "z", "\"anew\""), NEW_ROW(0, "z", "0 0"), NEW_ID(0, "z", "z"), NEW_SUBJECT("z", "[]"),
 };
 static const change HALF[] = {NEW_DOC(0, "y", "\"only these\""), TEXT("{}")};
 static const script FIRST_SCRIPT = SCRIPT(FIRST), SECOND_SCRIPT = SCRIPT(SECOND), THIRD_SCRIPT = SCRIPT(THIRD),

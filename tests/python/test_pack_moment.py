@@ -42,6 +42,8 @@ def build() -> StorageContext:
     made.vector_store.add(nodes)
     made.index_store.add_index_struct(struct(0))
     made.docstore._kvstore.put("state", {"version": 0}, "marks")
+    for i in range(NODES):
+        made.graph_store.upsert_triplet(f"s{i // 4}", "r", f"o{i}")
     return made
 
 
@@ -58,11 +60,14 @@ def changes(version: int) -> List[Change]:
             lambda c, node=node: c.vector_store.add([node]),
             lambda c, number=number: c.docstore.delete_document(f"n{(number + 1) % NODES}", raise_error=False),
             lambda c, number=number: c.vector_store.data.metadata_dict.get(f"n{(number + 2) % NODES}"),
+            lambda c, number=number: c.graph_store.upsert_triplet(f"s{number // 4}", "is", f"{version}"),
+            lambda c, number=number: c.graph_store.delete(f"s{number // 4}", "r", f"o{number}"),
         ]
     found.append(lambda c: c.docstore.add_documents([chunk(NODES + version, version)]))
     found.append(lambda c: c.vector_store.add([chunk(NODES + version, version)]))
     found.append(lambda c: c.docstore._kvstore.delete(f"n{NODES + version - 2}", "docstore/data"))
     if version % 8 == 0:
+        found.append(lambda c: c.graph_store.get(f"s{version % 500}").append(["seen", f"{version}"]))
         found.append(lambda c: c.docstore._kvstore.get(f"n{version % NODES}", "docstore/data"))
         found.append(lambda c: c.index_store.add_index_struct(struct(version)))
     return found
@@ -240,20 +245,31 @@ def test_a_gather_that_fails_gives_back_what_it_took(tmp_path: Path) -> None:
     context.persist(folder, format="pack")
     for change in changes(1):
         change(context)
-    kv, table = context.docstore._kvstore, context.vector_store.data._table
+    kv, table, graph = context.docstore._kvstore, context.vector_store.data._table, context.graph_store._table()
+    links = context.graph_store.get("s3")
     value = kv.get_all("docstore/data")["n7"]
     held = []
     for settled in (True, False, True, False):
         batch = _core.PackBatch()
         with pytest.raises(ZeroDivisionError):
-            batch.gather([("docstore.json", kv, False), ("default__vector_store.json", table, False)], fail_meanwhile)
+            batch.gather(
+                [("docstore.json", kv, False), ("default__vector_store.json", table, False), ("graph_store.json", graph, False)],
+                fail_meanwhile,
+            )
         with pytest.raises(ValueError, match="invalid"):
             _core.PackBatch().gather([("docstore.json", kv, False)])  # it is taken
+        later = _core.PackBatch()
+        assert later.gather([("graph_store.json", graph, False)]) == []
+        with pytest.raises(ValueError, match="invalid"):
+            _core.PackBatch().gather([("graph_store.json", graph, False)])
+        if settled:
+            later.settle(False)
+        del later
         if settled:
             batch.settle(False)
         del batch
         gc.collect()
-        held.append([sys.getrefcount(x) for x in (value, kv, table)])
+        held.append([sys.getrefcount(x) for x in (value, kv, table, graph, links)])
     assert held[1:] == held[:-1]
     context.persist(folder)
     assert as_json(opened(folder), tmp_path / "got") == as_json(context, tmp_path / "now")
