@@ -99,7 +99,7 @@ static int set_data(const pn_vector_classes *c, PyObject *store, PyObject *data)
 {
     if (!Py_IS_TYPE(store, c->store)) return PyObject_SetAttr(store, c->data_name, data);
     PyObject *dict = PyObject_GenericGetDict(store, NULL);
-    PyObject *fields = dict ? PyObject_GetAttr(store, c->set_name) : NULL;
+    PyObject *fields = dict ? PyObject_GenericGetAttr(store, c->set_name) : NULL;
     int failed = fields ? PyDict_SetItem(dict, c->data_name, data) : -1;
     if (failed == 0) failed = PySet_Add(fields, c->data_name);
     Py_XDECREF(fields);

@@ -5,7 +5,7 @@
 
 #include <assert.h>
 
-enum { LINE = 64, FIRST_BLOCK = 64 * 1024, MAX_BLOCK = 8 * 1024 * 1024 };
+enum { LINE = 64, FIRST_BLOCK = 16 * 1024, MAX_BLOCK = 8 * 1024 * 1024 };
 #define NIL UINT32_MAX
 
 struct pn_vec_record {
@@ -152,7 +152,8 @@ static pn_status add_block(pn_vec *v, pn_vec_band *b, size_t rows)
     return PN_OK;
 }
 
-/* Own blocks double, from 64 KB to 8 MB; a loader that knows better says so. */
+/* Own blocks double, from 16 KB (freeing 64 KB, malloc would tidy the whole heap) to 8 MB; a
+ * loader that knows better says so. */
 static size_t block_rows(const pn_vec_band *b, size_t expected)
 {
     size_t bytes = FIRST_BLOCK;
