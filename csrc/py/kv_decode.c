@@ -1,22 +1,36 @@
 /* kv_decode.c: a file of a key-value store as the dicts of a young table (kv_table.h).
  *
- * Somebody who loads such a store mostly reads its values one by one, and decoding one on
- * its own costs more than decoding all in a row. A file of a document or index store is not
- * for this: their values are read where they stand as text. Those have collections of a
- * namespace and a suffix, with a slash in between.
+ * Somebody who loads a store of small values mostly reads them one by one, and decoding one
+ * on its own costs more than decoding all in a row. Not for this are
+ *
+ *   large values    (nodes with embeddings in an ingestion cache): as text they take a
+ *                   fraction of the memory, and the next persist copies them as they stand
+ *   other stores'   files: values of a document or index store are read where they stand;
+ *                   its collections have a namespace and a suffix, with a slash in between
  */
 #include "py/json_decode.h"
 #include "py/kv_table.h"
 
-enum { AT_ONCE_MAX = 64 << 20 }; /* bytes of text: objects take several times as much */
+/* Bytes of text, of a file and of one value: objects take several times as much. */
+enum { AT_ONCE_MAX = 32 << 20, VALUE_MAX = 2048 };
 
-/* map[key] = value; takes both (NULL: an exception is set). */
+/* map[key] = value; takes both; false also if one is NULL. */
 static bool put_new(PyObject *map, PyObject *key, PyObject *value)
 {
     bool done = key != NULL && value != NULL && PyDict_SetItem(map, key, value) == 0;
     Py_XDECREF(key);
     Py_XDECREF(value);
     return done;
+}
+
+/* The object that the reader stands before; NULL: it is none, or not for this. */
+static PyObject *decode_pair_value(pn_py_decoder *d)
+{
+    if (pn_json_peek(&d->r) != PN_JSON_OBJECT) return NULL;
+    const uint8_t *begin = d->r.p;
+    PyObject *value = pn_py_decode_value(d);
+    if (value != NULL && d->r.p - begin > VALUE_MAX) Py_CLEAR(value);
+    return value;
 }
 
 /* The pairs of the collection that the reader stands before; NULL: it is no object of objects. */
@@ -29,8 +43,7 @@ static PyObject *decode_collection(pn_py_decoder *d)
         bool more, good = pn_json_object_next(&d->r, &k, &more) == PN_OK;
         if (good && !more) break;
         PyObject *key = good ? pn_py_decode_chars(d, &k) : NULL; /* not among the names of members: it comes once */
-        good = key != NULL && pn_json_peek(&d->r) == PN_JSON_OBJECT;
-        if (!put_new(map, key, good ? pn_py_decode_value(d) : NULL)) Py_CLEAR(map);
+        if (!put_new(map, key, key ? decode_pair_value(d) : NULL)) Py_CLEAR(map);
     }
     return map;
 }

@@ -22,8 +22,9 @@ class SimpleKVStore(_core.KVTable, PeerSimpleKVStore):
     """In-memory key-value store with named collections, persisted as one JSON file.
 
     A drop-in for ``llama_index.core.storage.kvstore.SimpleKVStore``, and an instance
-    of it. Values of a document or index store's file stay as text until somebody asks for
-    them; those of other files are decoded as they are loaded, faster than one by one.
+    of it. Small values of a store's own file are decoded as they are loaded, faster than one
+    by one; large ones, and those of a document or index store's file, stay as text until
+    somebody asks for them.
 
     ``put`` and ``get`` copy the top level of a value only; ``get_all`` hands out the
     stored values; order is insertion order; reading or deleting in an unknown

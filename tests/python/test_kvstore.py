@@ -593,6 +593,15 @@ def test_which_files_are_decoded_at_once():
         assert bool(store._names()) is at_once, name
 
 
+def test_large_values_stay_text():
+    def decoded(value):
+        return impl.SimpleKVStore()._decode(dumps({"c": {"small": {"v": 1}, "k": {"v": value}}}))
+
+    assert decoded("x" * 2000)
+    assert not decoded("x" * 2100)
+    assert not decoded([0.5] * 1536)
+
+
 def test_values_of_a_file_are_the_stores_own():
     for at_once in (False, True):
         for store in loaded_pair({"c": {"k": {"v": [1]}}}, at_once):
