@@ -40,11 +40,14 @@ PyObject *pn_py_doc_set_hashes(pn_module_state *state, PyObject *table, PyObject
 PyObject *pn_py_doc_ref_exists(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
 PyObject *pn_py_doc_ref_ids(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
 
-/* (node ids, metadata) of a source: a new list, and the stored dict. None: no such source. */
-PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id);
+/* What is made of a source's node ids, a new list, and its metadata, the stored dict: runs no Python code. */
+typedef PyObject *(*pn_info_maker)(pn_module_state *state, PyObject *ids, PyObject *metadata);
 
-/* {source id: such a pair} of all, in order. */
-PyObject *pn_py_doc_ref_infos(pn_module_state *state, PyObject *table, PyObject *refs);
+/* That of a source. None: no such source. */
+PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *refs, PyObject *id, pn_info_maker make);
+
+/* {source id: that} of all, in order. */
+PyObject *pn_py_doc_ref_infos(pn_module_state *state, PyObject *table, PyObject *refs, pn_info_maker make);
 
 /* Deletes a node; names: nodes, metadata, refs. True when it was there. */
 PyObject *pn_py_doc_delete(pn_module_state *state, PyObject *table, PyObject *const names[3], PyObject *id);

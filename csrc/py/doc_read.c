@@ -378,19 +378,19 @@ static PyObject *ids_of(pn_refdoc *r)
     return PyList_GetSlice(list, 0, PyList_GET_SIZE(list));
 }
 
-/* (node ids, the stored metadata dict itself); r is the cell's */
-static PyObject *info_pair(struct pn_key_cache *keys, pn_coll *coll, const pn_cell *cell, pn_refdoc *r)
+/* r is the cell's */
+static PyObject *make_info(pn_module_state *state, pn_coll *coll, const pn_cell *cell, pn_refdoc *r, pn_info_maker make)
 {
     int gc = pn_gc_pause();
     pn_coll_goes_live(coll, cell);
-    PyObject *metadata = pn_py_promote(keys, NULL, &r->metadata);
+    PyObject *metadata = pn_py_promote(state->keys, NULL, &r->metadata);
     Py_XINCREF(metadata);
     PyObject *ids = metadata ? ids_of(r) : NULL;
-    PyObject *pair = ids ? PyTuple_Pack(2, ids, metadata) : NULL;
+    PyObject *info = ids ? make(state, ids, metadata) : NULL;
     Py_XDECREF(ids);
     Py_XDECREF(metadata);
     pn_gc_resume(gc);
-    return pair;
+    return info;
 }
 
 static PyObject *doc_hashes(PyObject *module, PyObject *args)
@@ -400,21 +400,22 @@ static PyObject *doc_hashes(PyObject *module, PyObject *args)
     return pn_py_doc_hashes(pn_state_of(module), table, name);
 }
 
-static PyObject *pair_of_key(struct pn_key_cache *keys, pn_coll *coll, const pn_cell *cell, pn_bytes key)
+/* NotImplemented: not of the usual form. */
+static PyObject *info_of_key(pn_module_state *state, pn_coll *coll, const pn_cell *cell, pn_bytes key, pn_info_maker make)
 {
     pn_refdoc *info;
     pn_status s = pn_doc_refdoc(coll, key, &pn_alloc_system, &info);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
-    return info ? info_pair(keys, coll, cell, info) : Py_NewRef(Py_None);
+    return info ? make_info(state, coll, cell, info, make) : Py_NewRef(Py_None);
 }
 
-PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key)
+PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *name, PyObject *key, pn_info_maker make)
 {
     pn_coll *coll;
     pn_cell *cell;
     if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? pair_of_key(state->keys, coll, cell, pn_omap_key_of(cell)) : Py_NewRef(Py_None);
+    return cell ? info_of_key(state, coll, cell, pn_omap_key_of(cell), make) : Py_NewRef(Py_None);
 }
 
 /* What `of` makes of a source's info, which is NULL for a source that is not there. */
@@ -443,36 +444,43 @@ PyObject *pn_py_doc_ref_ids(pn_module_state *state, PyObject *table, PyObject *n
     return of_refdoc(state, table, name, key, ids_or_none);
 }
 
+static PyObject *pair_of(pn_module_state *state, PyObject *ids, PyObject *metadata)
+{
+    (void)state;
+    return PyTuple_Pack(2, ids, metadata);
+}
+
 static PyObject *doc_ref_info(PyObject *module, PyObject *args)
 {
     PyObject *table, *name, *key;
     if (!PyArg_ParseTuple(args, "OOO:doc_ref_info", &table, &name, &key)) return NULL;
-    return pn_py_doc_ref_info(pn_state_of(module), table, name, key);
+    return pn_py_doc_ref_info(pn_state_of(module), table, name, key, pair_of);
 }
 
-/* {source id: pair}; NULL without an exception: one is not of the usual form. */
-static PyObject *all_pairs(struct pn_key_cache *keys, pn_coll *coll)
+/* NULL without an exception: one is not of the usual form. */
+static PyObject *all_infos(pn_module_state *state, pn_coll *coll, pn_info_maker make)
 {
     PyObject *dict = PyDict_New();
     size_t pos = 0;
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *pair = pn_py_settle(cell) ? pair_of_key(keys, coll, cell, key) : NULL, *id = pair ? pn_py_str(key) : NULL;
-        bool usual = pair != NULL && PyTuple_CheckExact(pair);
-        if (id == NULL || !usual || PyDict_SetItem(dict, id, pair) < 0) Py_CLEAR(dict);
+        PyObject *info = pn_py_settle(cell) ? info_of_key(state, coll, cell, key, make) : NULL;
+        PyObject *id = info ? pn_py_str(key) : NULL;
+        bool usual = id != NULL && info != Py_NotImplemented && info != Py_None;
+        if (!usual || PyDict_SetItem(dict, id, info) < 0) Py_CLEAR(dict);
         Py_XDECREF(id);
-        Py_XDECREF(pair);
+        Py_XDECREF(info);
     }
     return dict;
 }
 
-PyObject *pn_py_doc_ref_infos(pn_module_state *state, PyObject *table, PyObject *name)
+PyObject *pn_py_doc_ref_infos(pn_module_state *state, PyObject *table, PyObject *name, pn_info_maker make)
 {
     pn_coll *coll = pn_py_coll(state, table, name);
     if (coll == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     int gc = pn_gc_pause();
-    PyObject *dict = all_pairs(state->keys, coll);
+    PyObject *dict = all_infos(state, coll, make);
     pn_gc_resume(gc);
     return dict != NULL || PyErr_Occurred() ? dict : Py_NewRef(Py_NotImplemented);
 }

@@ -221,15 +221,14 @@ static PyObject *all_hashes(pn_module_state *state, PyObject *table, PyObject *n
 
 static PyObject *run_get_all_document_hashes(doc_call *c) { return call_with(c, NAME_METADATA, all_hashes); }
 
-/* A RefDocInfo of such a pair; takes the pair. */
-static PyObject *info_of(doc_call *c, PyObject *pair)
+/* A RefDocInfo, as its class's own call makes it. */
+static PyObject *ref_doc_info(pn_module_state *state, PyObject *ids, PyObject *metadata)
 {
-    const pn_doc_classes *d = c->state->doc_classes;
+    const pn_doc_classes *d = state->doc_classes;
     PyObject *info = d->info->tp_alloc(d->info, 0);
-    if (info != NULL && (PyObject_GenericSetAttr(info, d->names[NAME_NODE_IDS], PyTuple_GET_ITEM(pair, 0)) < 0 ||
-                         PyObject_GenericSetAttr(info, d->names[NAME_INFO_METADATA], PyTuple_GET_ITEM(pair, 1)) < 0))
+    if (info != NULL && (PyObject_GenericSetAttr(info, d->names[NAME_NODE_IDS], ids) < 0 ||
+                         PyObject_GenericSetAttr(info, d->names[NAME_INFO_METADATA], metadata) < 0))
         Py_CLEAR(info);
-    Py_DECREF(pair);
     return info;
 }
 
@@ -239,31 +238,25 @@ static bool infos_are_plain(doc_call *c)
     return d->info != NULL && pn_watch_still_holds(d->watches[CLASSES], &d->memos[CLASSES]);
 }
 
+static PyObject *one_info(pn_module_state *state, PyObject *table, PyObject *name, PyObject *id)
+{
+    return pn_py_doc_ref_info(state, table, name, id, ref_doc_info);
+}
+
 static PyObject *run_get_ref_doc_info(doc_call *c)
 {
-    if (!infos_are_plain(c)) return not_implemented();
-    PyObject *pair = call_with(c, NAME_REFS, pn_py_doc_ref_info);
-    return pair != NULL && PyTuple_CheckExact(pair) ? info_of(c, pair) : pair;
+    return infos_are_plain(c) ? call_with(c, NAME_REFS, one_info) : not_implemented();
 }
 
 static PyObject *all_infos(pn_module_state *state, PyObject *table, PyObject *name, PyObject *unused)
 {
     (void)unused;
-    return pn_py_doc_ref_infos(state, table, name);
+    return pn_py_doc_ref_infos(state, table, name, ref_doc_info);
 }
 
 static PyObject *run_get_all_ref_doc_info(doc_call *c)
 {
-    PyObject *infos = infos_are_plain(c) ? call_with(c, NAME_REFS, all_infos) : not_implemented(), *id, *pair;
-    if (infos == NULL || infos == Py_NotImplemented) return infos;
-    int gc = pn_gc_pause();
-    for (Py_ssize_t pos = 0; infos != NULL && PyDict_Next(infos, &pos, &id, &pair);) {
-        PyObject *info = info_of(c, Py_NewRef(pair));
-        if (info == NULL || PyDict_SetItem(infos, id, info) < 0) Py_CLEAR(infos); /* an id that is there: no resize */
-        Py_XDECREF(info);
-    }
-    pn_gc_resume(gc);
-    return infos;
+    return infos_are_plain(c) ? call_with(c, NAME_REFS, all_infos) : not_implemented();
 }
 
 static PyObject *run_ref_doc_exists(doc_call *c)
