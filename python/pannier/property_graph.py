@@ -292,6 +292,14 @@ def _plain_containers(graph: Any) -> Any:
     return found if plain else None
 
 
+def _bring_back(relations: Dict[str, Relation], key: Key, name: str, relation: Relation) -> None:
+    """A triplet that was there gets the relation if it has none, which is looked for by the
+    ids of its nodes. ``source_id`` and ``target_id`` may spell them in another way: with
+    quotation marks, which an id has not."""
+    if "{}_{}_{}".format(*key) not in relations:
+        relations.setdefault(name, relation)
+
+
 def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
     """``graph.add_relation(relation)`` in one go, but a relation that is gone comes back."""
     nodes, source, target, label = graph.nodes, relation.source_id, relation.target_id, relation.label
@@ -305,7 +313,7 @@ def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
     key = (subj_id, label, obj_id)
     name = f"{source}_{label}_{target}"
     if key in graph.triplets:
-        graph.relations.setdefault(name, relation)
+        _bring_back(graph.relations, key, name, relation)
         return
     graph.triplets.add(key)
     if subj_id != source or obj_id != target:  # else they stand there
@@ -516,7 +524,8 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             return
         graph.add_relation(relation)
         if ours:
-            graph.relations.setdefault(graph._get_relation_key(relation=relation), relation)
+            key = (graph.nodes[relation.source_id].id, relation.id, graph.nodes[relation.target_id].id)
+            _bring_back(graph.relations, key, graph._get_relation_key(relation=relation), relation)
 
     def delete(
         self,

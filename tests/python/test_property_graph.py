@@ -47,7 +47,9 @@ class ReferenceGraph(LabelledPropertyGraph):
 
     def add_relation(self, relation: Relation) -> None:
         super().add_relation(relation)
-        self.relations.setdefault(self._get_relation_key(relation=relation), relation)
+        subj, obj = self.nodes[relation.source_id], self.nodes[relation.target_id]
+        if self._get_relation_key(subj_id=subj.id, rel_id=relation.id, obj_id=obj.id) not in self.relations:
+            self.relations.setdefault(self._get_relation_key(relation=relation), relation)
 
 
 class Reference(Peer):
@@ -443,6 +445,19 @@ def test_delete_takes_only_what_it_names() -> None:
     assert [n.id for n in store.get()] == ["b"]
     store.delete()
     assert store.get() == []
+
+
+@pytest.mark.parametrize("kind", [Relation, type("Subclass", (Relation,), {})])
+def test_a_relation_that_spells_an_id_in_another_way_is_not_added_twice(kind: Any) -> None:
+    """Ids have no quotation marks, keys and the ends of relations may."""
+    stores = Peer(), SimplePropertyGraphStore()
+    for store in stores:
+        for name in ("a b", 'a"b'):
+            store.upsert_relations([kind(label="r", source_id=name, target_id=name)])
+    theirs, ours = (store.graph for store in stores)
+    assert list(ours.relations) == list(theirs.relations) == ["a b_r_a b"]
+    assert list(ours.nodes) == list(theirs.nodes)
+    assert ours.triplets == theirs.triplets
 
 
 def test_a_triplet_whose_relation_is_gone_can_be_added_again() -> None:
