@@ -51,8 +51,7 @@ __all__ = ["SimplePropertyGraphStore"]
 
 Key = Tuple[str, str, str]  # source id, label, target id
 
-# Up to here it is faster to look at all nodes or triplets than to ask an index, and to put
-# nodes one by one than to ask the core.
+# Up to here it is faster to look at all nodes or triplets than to ask an index.
 _FEW = 24
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
@@ -484,7 +483,7 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             super().upsert_nodes(nodes)
             return
         stored = graph.nodes
-        if type(nodes) is not list or len(nodes) < _FEW or type(stored) not in _DICTS:
+        if type(nodes) is not list or len(nodes) < 2 or type(stored) not in _DICTS:
             for node in nodes:
                 stored[node.name.replace('"', " ") if type(node) is EntityNode else node.id] = node
             return
