@@ -401,10 +401,10 @@ static PyObject *doc_hashes(PyObject *module, PyObject *args)
 }
 
 /* NotImplemented: not of the usual form. */
-static PyObject *info_of_key(pn_module_state *state, pn_coll *coll, const pn_cell *cell, pn_bytes key, pn_info_maker make)
+static PyObject *info_in(pn_module_state *state, pn_coll *coll, pn_cell *cell, pn_info_maker make)
 {
     pn_refdoc *info;
-    pn_status s = pn_doc_refdoc(coll, key, &pn_alloc_system, &info);
+    pn_status s = pn_doc_refdoc_in(cell, &pn_alloc_system, &info);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     if (s != PN_OK) return pn_py_raise(s, NULL, NULL);
     return info ? make_info(state, coll, cell, info, make) : Py_NewRef(Py_None);
@@ -415,7 +415,7 @@ PyObject *pn_py_doc_ref_info(pn_module_state *state, PyObject *table, PyObject *
     pn_coll *coll;
     pn_cell *cell;
     if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
-    return cell ? info_of_key(state, coll, cell, pn_omap_key_of(cell), make) : Py_NewRef(Py_None);
+    return cell ? info_in(state, coll, cell, make) : Py_NewRef(Py_None);
 }
 
 /* What `of` makes of a source's info, which is NULL for a source that is not there. */
@@ -425,7 +425,7 @@ static PyObject *of_refdoc(pn_module_state *state, PyObject *table, PyObject *na
     pn_cell *cell;
     if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     pn_refdoc *info = NULL;
-    pn_status s = cell ? pn_doc_refdoc(coll, pn_omap_key_of(cell), &pn_alloc_system, &info) : PN_OK;
+    pn_status s = cell ? pn_doc_refdoc_in(cell, &pn_alloc_system, &info) : PN_OK;
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     return s == PN_OK ? of(info) : pn_py_raise(s, NULL, NULL);
 }
@@ -465,7 +465,7 @@ static PyObject *all_infos(pn_module_state *state, pn_coll *coll, pn_info_maker 
     pn_bytes key;
     void *cell;
     while (dict != NULL && pn_omap_next(&coll->cells, &pos, &key, &cell)) {
-        PyObject *info = pn_py_settle(cell) ? info_of_key(state, coll, cell, key, make) : NULL;
+        PyObject *info = pn_py_settle(cell) ? info_in(state, coll, cell, make) : NULL;
         PyObject *id = info ? pn_py_str(key) : NULL;
         bool usual = id != NULL && info != Py_NotImplemented && info != Py_None;
         if (!usual || PyDict_SetItem(dict, id, info) < 0) Py_CLEAR(dict);

@@ -52,11 +52,9 @@ static bool is_empty_object(pn_bytes text)
            pn_json_object_next(&r, &key, &more) == PN_OK && !more;
 }
 
-pn_status pn_doc_refdoc(pn_coll *refs, pn_bytes ref_id, const pn_alloc *alloc, pn_refdoc **out)
+pn_status pn_doc_refdoc_in(pn_cell *cell, const pn_alloc *alloc, pn_refdoc **out)
 {
     *out = NULL;
-    pn_cell *cell = pn_coll_get(refs, ref_id);
-    if (cell == NULL) return PN_OK;
     PN_TRY(pn_cell_settle(cell, NULL));
     if (cell->kind == PN_CELL_REFDOC) {
         *out = cell->refdoc;
@@ -71,6 +69,13 @@ pn_status pn_doc_refdoc(pn_coll *refs, pn_bytes ref_id, const pn_alloc *alloc, p
     pn_blob_unref(blob);
     *out = r;
     return PN_OK;
+}
+
+pn_status pn_doc_refdoc(pn_coll *refs, pn_bytes ref_id, const pn_alloc *alloc, pn_refdoc **out)
+{
+    *out = NULL;
+    pn_cell *cell = pn_coll_get(refs, ref_id);
+    return cell ? pn_doc_refdoc_in(cell, alloc, out) : PN_OK;
 }
 
 /* Takes the key out of the collection of that name (created when missing). */

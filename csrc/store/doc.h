@@ -34,6 +34,7 @@ pn_status pn_doc_ref_of(const pn_cell *metadata, pn_buf *id, bool *has);
 /* The info of a source document in native form: the cell is converted in place. *out
  * is NULL when there is none (absent, or an empty object, which counts as none). */
 pn_status pn_doc_refdoc(pn_coll *refs, pn_bytes ref_id, const pn_alloc *alloc, pn_refdoc **out);
+pn_status pn_doc_refdoc_in(pn_cell *cell, const pn_alloc *alloc, pn_refdoc **out); /* the same of its cell */
 
 /* Deletes a node as the peer's delete_document: takes it from its source's info, which
  * goes, with the source's own entries, when no node is left. O(1). */
