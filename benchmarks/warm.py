@@ -20,12 +20,15 @@ def warm_files(folder: str) -> None:
                     pass
 
 
-def warm_memory(megabytes: int = 1024) -> None:
+def warm_memory(n: int) -> None:
+    """As much as persisting or loading n nodes takes, on either side."""
+    megabytes = max(1024, n * 40 // 1000)
     subprocess.run([sys.executable, "-c", f"b'x' * ({megabytes} << 20)"], check=True)
 
 
-def warm_disk(folder: str, megabytes: int = 512) -> None:
-    """Writes and removes a file of that size."""
+def warm_disk(folder: str, n: int) -> None:
+    """Writes and removes a file of the size that n nodes have as JSON, and more."""
+    megabytes = max(512, n * 16 // 1000)
     scratch = os.path.join(folder, "scratch")
     with open(scratch, "wb") as f:
         for _ in range(megabytes):

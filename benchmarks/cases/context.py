@@ -71,8 +71,8 @@ def context(b: Bench) -> Iterator[Step]:
     nodes = load_nodes(b, embeddings=True)
     context = fill(b.StorageContext.from_defaults(), nodes)
     if b.n > 1000:
-        warm_memory()
-        warm_disk(b.work)
+        warm_disk(b.work, b.n)
+        warm_memory(b.n)
     yield Op("persist", lambda: context.persist(persist_dir=folder), answer=lambda _: digest(folder))
     data = context.to_dict() if b.n <= LARGEST else {}
     turn = iter(range(1 << 30))

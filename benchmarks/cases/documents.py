@@ -7,6 +7,7 @@ import os
 from typing import Any, Callable, Iterator
 
 from harness import Bench, Op, Row, Step, group, limit
+from warm import warm_memory
 from workload import load_nodes, load_texts, of_one_document, some
 
 ROWS = (
@@ -141,6 +142,8 @@ def documents(b: Bench) -> Iterator[Step]:
     kept = build()
     kept.to_dict()  # the first call makes the dictionaries
     yield Op("docstore_to_dict", each(lambda _: kept.to_dict(), ids), count=len(ids), answer=lambda data: list(data))
+    if b.n > 1000:
+        warm_memory(b.n)
     yield Op("docstore_persist", lambda: store.persist(path), answer=lambda _: os.path.getsize(path))
     yield Op("docstore_load", load)
     yield from one_large(b, nodes)

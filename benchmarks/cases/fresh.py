@@ -33,7 +33,7 @@ def fresh(b: Bench) -> Iterator[Step]:
     folder = directory(b)
     query = VectorStoreQuery(query_embedding=query_vectors(b.dim)[0], similarity_top_k=10)
     warm_files(folder)
-    warm_memory()
+    warm_memory(b.n)
     b.StorageContext.from_defaults()  # whatever a first use imports is not the load's
     gc.collect()
     before = {name: memory_mb(name) for name in ("private", "rss")}

@@ -62,7 +62,10 @@ def pack(b: Bench) -> Iterator[Step]:
 
     def first() -> Any:
         empty(whole)
-        return fill(b.StorageContext.from_defaults(), nodes)
+        context = fill(b.StorageContext.from_defaults(), nodes)
+        if b.n > 1000:
+            warm_memory(b.n)
+        return context
 
     yield Op("pack_persist", lambda context: context.persist(persist_dir=whole, format="pack"), first)
     folder = empty(f"{whole}-changed")  # the whole one stays for "packopen"
@@ -95,7 +98,7 @@ def pack_open(b: Bench) -> Iterator[Step]:
         fill(b.StorageContext.from_defaults(), nodes).persist(persist_dir=folder, format="pack")
     query = VectorStoreQuery(query_embedding=query_vectors(b.dim)[0], similarity_top_k=10)
     warm_files(folder)
-    warm_memory()
+    warm_memory(b.n)
     b.StorageContext.from_defaults()
     gc.collect()
     before = memory_mb("private")
