@@ -23,9 +23,27 @@ static bool put_new(PyObject *map, PyObject *key, PyObject *value)
     return done;
 }
 
-/* The object that the reader stands before; NULL: it is none, or not for this. */
-static PyObject *decode_pair_value(pn_py_decoder *d)
+/* What a member's value is, of which the name has been read; NULL: it is not for this. */
+typedef PyObject *(*decode_member)(pn_py_decoder *d, const pn_json_str *name);
+
+/* The object that the reader stands before, as a dict; NULL: it is none, or not for this. */
+static PyObject *decode_members(pn_py_decoder *d, decode_member decode)
 {
+    if (pn_json_peek(&d->r) != PN_JSON_OBJECT || pn_json_object_begin(&d->r) != PN_OK) return NULL;
+    PyObject *map = PyDict_New();
+    while (map != NULL) {
+        pn_json_str name;
+        bool more, good = pn_json_object_next(&d->r, &name, &more) == PN_OK;
+        if (good && !more) break;
+        PyObject *key = good ? pn_py_decode_chars(d, &name) : NULL; /* not among the names of values' members: it comes once */
+        if (!put_new(map, key, key ? decode(d, &name) : NULL)) Py_CLEAR(map);
+    }
+    return map;
+}
+
+static PyObject *decode_pair_value(pn_py_decoder *d, const pn_json_str *name)
+{
+    (void)name;
     if (pn_json_peek(&d->r) != PN_JSON_OBJECT) return NULL;
     const uint8_t *begin = d->r.p;
     PyObject *value = pn_py_decode_value(d);
@@ -33,35 +51,9 @@ static PyObject *decode_pair_value(pn_py_decoder *d)
     return value;
 }
 
-/* The pairs of the collection that the reader stands before; NULL: it is no object of objects. */
-static PyObject *decode_collection(pn_py_decoder *d)
+static PyObject *decode_collection(pn_py_decoder *d, const pn_json_str *name)
 {
-    if (pn_json_peek(&d->r) != PN_JSON_OBJECT || pn_json_object_begin(&d->r) != PN_OK) return NULL;
-    PyObject *map = PyDict_New();
-    while (map != NULL) {
-        pn_json_str k;
-        bool more, good = pn_json_object_next(&d->r, &k, &more) == PN_OK;
-        if (good && !more) break;
-        PyObject *key = good ? pn_py_decode_chars(d, &k) : NULL; /* not among the names of members: it comes once */
-        if (!put_new(map, key, key ? decode_pair_value(d) : NULL)) Py_CLEAR(map);
-    }
-    return map;
-}
-
-static PyObject *decode_collections(pn_py_decoder *d)
-{
-    if (pn_json_peek(&d->r) != PN_JSON_OBJECT || pn_json_object_begin(&d->r) != PN_OK) return NULL;
-    PyObject *outer = PyDict_New();
-    while (outer != NULL) {
-        pn_json_str k;
-        bool more, good = pn_json_object_next(&d->r, &k, &more) == PN_OK;
-        if (good && !more) break;
-        good = good && memchr(k.ptr, '/', k.len) == NULL;
-        PyObject *name = good ? pn_py_decode_chars(d, &k) : NULL;
-        if (!put_new(outer, name, name ? decode_collection(d) : NULL)) Py_CLEAR(outer);
-    }
-    if (outer != NULL && pn_json_end(&d->r) != PN_OK) Py_CLEAR(outer);
-    return outer;
+    return memchr(name->ptr, '/', name->len) == NULL ? decode_members(d, decode_pair_value) : NULL;
 }
 
 PyObject *pn_kvt_decode_young(struct pn_key_cache *keys, pn_bytes text)
@@ -70,7 +62,8 @@ PyObject *pn_kvt_decode_young(struct pn_key_cache *keys, pn_bytes text)
     pn_py_decoder d;
     pn_py_decoder_init(&d, text, keys);
     int gc = pn_gc_pause();
-    PyObject *young = decode_collections(&d);
+    PyObject *young = decode_members(&d, decode_collection);
+    if (young != NULL && pn_json_end(&d.r) != PN_OK) Py_CLEAR(young);
     pn_py_decoder_clear(&d);
     if (young == NULL) PyErr_Clear(); /* what is wrong is told by whoever reads it next */
     pn_gc_resume(gc);
