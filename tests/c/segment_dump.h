@@ -9,6 +9,7 @@
 #ifndef PN_TESTS_SEGMENT_DUMP_H
 #define PN_TESTS_SEGMENT_DUMP_H
 
+#include "check.h"
 #include "codec/mpack.h"
 #include "persist/segment.h"
 
@@ -70,6 +71,17 @@ static inline void dump_segment(pn_buf *out, const pn_segment *s)
         dump_text(out, line);
         for (size_t k = 0; k < store->table_count; k++) dump_table(out, &store->tables[k]);
     }
+}
+
+/* That the segment reads as `want`. */
+static inline void check_dump(const pn_segment *s, const char *want)
+{
+    pn_buf text;
+    pn_buf_init(&text, &pn_alloc_system);
+    dump_segment(&text, s);
+    CHECK_EQ_INT(pn_buf_push(&text, 0), PN_OK);
+    CHECK_EQ_STR((const char *)text.data, want);
+    pn_buf_clear(&text);
 }
 
 #endif

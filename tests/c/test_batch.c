@@ -68,12 +68,7 @@ static pn_segment *written(pn_batch *b)
 static void check_written(pn_batch *b, const char *want)
 {
     pn_segment *s = written(b);
-    pn_buf text;
-    pn_buf_init(&text, &pn_alloc_system);
-    dump_segment(&text, s);
-    CHECK_EQ_INT(pn_buf_push(&text, 0), PN_OK);
-    CHECK_EQ_STR((const char *)text.data, want);
-    pn_buf_clear(&text);
+    check_dump(s, want);
     pn_segment_close(s);
 }
 
