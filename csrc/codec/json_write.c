@@ -77,6 +77,8 @@ pn_status pn_json_put_escaped(pn_buf *out, pn_bytes utf8)
     }
 }
 
+bool pn_json_is_plain(pn_bytes text) { return pn_lex_plain(text.ptr, text.ptr + text.len) == text.ptr + text.len; }
+
 pn_status pn_json_put_string(pn_buf *out, pn_bytes utf8)
 {
     size_t before = out->len;

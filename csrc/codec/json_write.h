@@ -11,6 +11,9 @@ pn_status pn_json_put_string(pn_buf *out, pn_bytes utf8);
 /* The same without the quotes. */
 pn_status pn_json_put_escaped(pn_buf *out, pn_bytes utf8);
 
+/* Whether the text stands between quotes as it is: ' ' to '~' but quote and backslash. */
+bool pn_json_is_plain(pn_bytes text);
+
 /* A JSON text put inside a JSON string (the index store's envelope): the text must
  * be ASCII; only quotes, backslashes and control characters are escaped. */
 pn_status pn_json_put_nested(pn_buf *out, pn_bytes ascii_text);

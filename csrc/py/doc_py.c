@@ -493,11 +493,8 @@ static PyObject *doc_delete(PyObject *module, PyObject *args)
 
 static bool is_plain(PyObject *str)
 {
-    if (!PyUnicode_IS_COMPACT_ASCII(str)) return false;
-    const uint8_t *p = PyUnicode_1BYTE_DATA(str);
-    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(str); i++)
-        if (p[i] < ' ' || p[i] > '~' || p[i] == '"' || p[i] == '\\') return false;
-    return true;
+    return PyUnicode_IS_COMPACT_ASCII(str) &&
+           pn_json_is_plain((pn_bytes){PyUnicode_1BYTE_DATA(str), (size_t)PyUnicode_GET_LENGTH(str)});
 }
 
 static uint8_t *put_bytes(uint8_t *to, const void *from, size_t n)
@@ -534,22 +531,28 @@ static pn_status hash_entry(PyObject *hash, pn_bytes key, size_t *meta_len, pn_b
     return s;
 }
 
-/* What stood there before goes to *old. */
-static pn_status put_hash(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell *old)
+/* What stood there before goes to *old. The collection's memory comes near while the text is made. */
+static pn_status put_hash(pn_coll *coll, pn_bytes id, PyObject *hash, pn_cell *old)
+{
+    uint32_t near = pn_omap_near(&coll->cells, id);
+    pn_omap_nearer(&coll->cells, near);
+    pn_blob *blob;
+    size_t len;
+    PN_TRY(hash_entry(hash, id, &len, &blob));
+    const uint8_t *text = pn_blob_view(blob).ptr;
+    pn_cell cell = pn_cell_json(blob, (pn_bytes){text, len}, true);
+    pn_status s = pn_coll_put_hashed(coll, (pn_bytes){text + len, id.len}, near, blob, cell, old);
+    if (s != PN_OK) pn_cell_release(&cell, &pn_py_host);
+    pn_blob_unref(blob);
+    return s;
+}
+
+static pn_status put_hash_of(pn_coll *coll, PyObject *key, PyObject *hash, pn_cell *old)
 {
     pn_buf scratch;
     pn_buf_init(&scratch, &pn_alloc_system);
     pn_bytes id;
-    pn_blob *blob = NULL;
-    size_t len;
-    pn_status s = pn_py_key(key, &scratch, &id) ? hash_entry(hash, id, &len, &blob) : PN_ERR_CALLBACK;
-    if (s == PN_OK) {
-        const uint8_t *text = pn_blob_view(blob).ptr;
-        pn_cell cell = pn_cell_json(blob, (pn_bytes){text, len}, true);
-        s = pn_coll_put(coll, (pn_bytes){text + len, id.len}, blob, cell, old);
-        if (s != PN_OK) pn_cell_release(&cell, &pn_py_host);
-    }
-    pn_blob_unref(blob);
+    pn_status s = pn_py_key(key, &scratch, &id) ? put_hash(coll, id, hash, old) : PN_ERR_CALLBACK;
     pn_buf_clear(&scratch);
     return s;
 }
@@ -559,7 +562,7 @@ PyObject *pn_py_doc_set_hash(pn_module_state *state, PyObject *table, PyObject *
     pn_coll *coll = PyUnicode_CheckExact(key) && PyUnicode_CheckExact(hash) ? pn_py_coll(state, table, name) : NULL;
     if (coll == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     pn_cell old = {.kind = PN_CELL_EMPTY};
-    pn_status s = put_hash(coll, key, hash, &old);
+    pn_status s = put_hash_of(coll, key, hash, &old);
     pn_cell_release(&old, &pn_py_host);
     if (s == PN_ERR_UNSUPPORTED) Py_RETURN_NOTIMPLEMENTED;
     return s == PN_OK ? Py_NewRef(Py_None) : pn_py_raise(s, NULL, NULL);
@@ -571,7 +574,7 @@ static pn_status put_hashes(pn_coll *coll, PyObject *hashes, pn_cell_bin *bin)
     PN_TRY(pn_cell_bin_reserve(bin, (size_t)PyDict_GET_SIZE(hashes)));
     for (Py_ssize_t pos = 0; PyDict_Next(hashes, &pos, &key, &hash);) {
         pn_cell old = {.kind = PN_CELL_EMPTY};
-        PN_TRY(put_hash(coll, key, hash, &old));
+        PN_TRY(put_hash_of(coll, key, hash, &old));
         pn_cell_bin_add(bin, old);
     }
     return PN_OK;

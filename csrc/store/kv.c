@@ -115,16 +115,22 @@ pn_coll *pn_kv_drop(pn_kv *kv, pn_bytes name)
     return coll;
 }
 
-pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old)
+pn_status pn_coll_put_hashed(pn_coll *c, pn_bytes key, uint32_t hash, pn_blob *owner, pn_cell cell, pn_cell *old)
 {
     void *slot;
     bool added;
-    PN_TRY(pn_omap_put(&c->cells, key, owner, &slot, &added));
+    PN_TRY(pn_omap_put_hashed(&c->cells, key, hash, owner, &slot, &added));
     *old = *(pn_cell *)slot; /* EMPTY (zero) when added */
     *(pn_cell *)slot = cell;
     c->rewrites++;
     if (c->changes.on) pn_changes_put(&c->changes, pn_omap_key_of(slot), pn_omap_owner_of(slot), added);
     return PN_OK;
+}
+
+pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old)
+{
+    PN_FAIL_IF(key.len > UINT32_MAX, PN_ERR_RANGE); /* before its bytes are read */
+    return pn_coll_put_hashed(c, key, pn_omap_near(&c->cells, key), owner, cell, old);
 }
 
 bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old)

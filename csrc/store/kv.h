@@ -59,6 +59,8 @@ static inline pn_cell *pn_coll_get(const pn_coll *c, pn_bytes key) { return pn_o
 /* Takes `cell` (also on failure it stays the caller's); what stood there goes to *old
  * (EMPTY when the key is new). `owner` as in pn_omap_put. */
 pn_status pn_coll_put(pn_coll *c, pn_bytes key, pn_blob *owner, pn_cell cell, pn_cell *old);
+/* With the hash that pn_omap_near gave for the key. */
+pn_status pn_coll_put_hashed(pn_coll *c, pn_bytes key, uint32_t hash, pn_blob *owner, pn_cell cell, pn_cell *old);
 bool pn_coll_remove(pn_coll *c, pn_bytes key, pn_cell *old);
 /* Releases what was removed: at once (host code may run), but for index structs, which may be
  * large. Whoever stores or reads one calls pn_gone_free on kv->gone. */

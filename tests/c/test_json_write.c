@@ -18,6 +18,7 @@ static void check_string(const char *text, size_t n, const char *want)
     b.len = 0;
     CHECK_EQ_INT(pn_json_put_escaped(&b, (pn_bytes){copy, n}), PN_OK);
     CHECK(same_text(pn_buf_view(&b), want + 1, strlen(want) - 2));
+    CHECK(pn_json_is_plain((pn_bytes){copy, n}) == same_text((pn_bytes){copy, n}, want + 1, strlen(want) - 2));
     pn_buf_clear(&b);
     free(copy);
 }
