@@ -7,14 +7,15 @@
  * are the lists that callers hold, and 64 MB of others.
  *
  * Callers ask with the same str objects again and again. What was handed out lately is found
- * by their addresses, without a look at the id: pairs of slots in a table that grows with the
- * lists that are out, to 96 KB. */
+ * by their addresses, without a look at the id: in one of a few slots that follow each other,
+ * in a table that grows with the lists that are out, to 96 KB. */
 #include "py/vector_type.h"
 
 enum {
     KEEP_VALUES = 64 * 1024 * 1024 / 32, /* a float and the pointer to it */
     FEWEST_RECENT = 16,
-    MOST_RECENT = 4096
+    MOST_RECENT = 4096,
+    WINDOW = 4 /* of 1,000 ids among 4,096 slots, one or two find no place */
 };
 
 static PyObject *float_list(const void *data, bool wide, size_t n)
@@ -164,51 +165,85 @@ PyObject *pn_vector_lend(vector_object *self, pn_bytes id)
 
 /* ---- what was handed out lately ---- */
 
-static pn_recent *recent_pair(const vector_object *self, const PyObject *id)
+/* The first of the WINDOW slots that an id may be in; behind the last first one come the rest of its window. */
+static pn_recent *recent_window(const vector_object *self, const PyObject *id)
 {
     uint64_t spread = (uint64_t)((uintptr_t)id >> 4) * 0x9e3779b97f4a7c15u;
-    return &self->recent[(spread >> 32) & (self->recent_count - 2)];
+    return &self->recent[(spread >> 32) & (self->recent_count - 1)];
 }
 
-static bool is_for(const vector_object *self, const pn_recent *r, const PyObject *id)
+static bool holds_now(const vector_object *self, const pn_recent *r)
 {
-    return r->id == id && r->ended == self->vec.lent.ended;
+    return r->id != NULL && r->ended == self->vec.lent.ended;
 }
 
 PyObject *pn_vector_lately(const vector_object *self, const PyObject *id)
 {
     if (self->recent_count == 0) return NULL;
-    const pn_recent *r = recent_pair(self, id);
-    return is_for(self, r, id) ? r->list : is_for(self, r + 1, id) ? r[1].list : NULL;
+    const pn_recent *r = recent_window(self, id);
+    for (const pn_recent *end = r + WINDOW; r < end; r++)
+        if (r->id == id) return holds_now(self, r) ? r->list : NULL;
+    return NULL;
+}
+
+/* Where the id is, or else one that says nothing (any more), or else the first. */
+static pn_recent *recent_slot(const vector_object *self, const PyObject *id)
+{
+    pn_recent *first = recent_window(self, id), *idle = NULL;
+    for (pn_recent *r = first; r < first + WINDOW; r++) {
+        if (r->id == id) return r;
+        if (idle == NULL && !holds_now(self, r)) idle = r;
+    }
+    return idle != NULL ? idle : first;
+}
+
+/* Takes over the reference to the id. */
+static void put_recent(vector_object *self, pn_recent noted)
+{
+    pn_recent *r = recent_slot(self, noted.id);
+    PyObject *older = r->id;
+    *r = noted;
+    Py_XDECREF(older);
+}
+
+static size_t recent_slots(const vector_object *self)
+{
+    return self->recent != NULL ? self->recent_count + WINDOW - 1 : 0;
 }
 
 static void drop_recent(vector_object *self)
 {
-    for (size_t i = 0; i < self->recent_count; i++) Py_XDECREF(self->recent[i].id);
+    for (size_t i = 0; i < recent_slots(self); i++) Py_XDECREF(self->recent[i].id);
     pn_alloc_put(&pn_alloc_system, self->recent);
     self->recent = NULL;
     self->recent_count = 0;
 }
 
-/* Four slots for each list that is out; what is there is noted anew. False: none, no memory. */
+/* What was noted goes with it. */
+static bool resize_recent(vector_object *self, size_t count)
+{
+    pn_recent *old = self->recent, *made = pn_alloc_zero(&pn_alloc_system, count + WINDOW - 1, sizeof *made);
+    size_t slots = recent_slots(self);
+    if (made == NULL) return false;
+    self->recent = made;
+    self->recent_count = count;
+    for (size_t i = 0; i < slots; i++)
+        if (old[i].id != NULL) put_recent(self, old[i]);
+    pn_alloc_put(&pn_alloc_system, old);
+    return true;
+}
+
+/* Four slots for each list that is out. False: none at all, no memory. */
 static bool room_for_recent(vector_object *self)
 {
     size_t count = self->recent_count ? self->recent_count : FEWEST_RECENT;
     while (count < 4 * (size_t)self->vec.lent.out && count < MOST_RECENT) count *= 2;
-    if (count == self->recent_count) return true;
-    drop_recent(self);
-    self->recent = pn_alloc_zero(&pn_alloc_system, count, sizeof *self->recent);
-    if (self->recent != NULL) self->recent_count = count;
-    return self->recent != NULL;
+    return count == self->recent_count || resize_recent(self, count) || self->recent != NULL;
 }
 
 void pn_vector_note_lately(vector_object *self, PyObject *id, PyObject *list, uint64_t ended)
 {
-    if (!room_for_recent(self)) return;
-    pn_recent *r = recent_pair(self, id), older = r[1];
-    r[1] = r[0];
-    r[0] = (pn_recent){Py_NewRef(id), list, ended};
-    Py_XDECREF(older.id);
+    if (room_for_recent(self)) put_recent(self, (pn_recent){Py_NewRef(id), list, ended});
 }
 
 /* ---- life ---- */

@@ -11,29 +11,46 @@
  */
 #include "py/vector_type.h"
 
+/* An attribute that objects have in their __dict__; these are filled in the same order, so
+ * where it was found last it is found without being looked up. */
+typedef struct own_name {
+    PyObject *name;   /* interned */
+    Py_ssize_t place; /* for PyDict_Next */
+} own_name;
+
 struct pn_vector_classes {
     PyObject *owner; /* what set_vector_classes got; the next two are borrowed from it */
     PyTypeObject *store, *data;
-    PyObject *data_name, *table_name, *set_name;
+    own_name data_name, table_name;
+    PyObject *set_name;
 };
 
 #define PARAMS PyObject *op, PyTypeObject *cls, PyObject *const *args, Py_ssize_t n, PyObject *names
 
-/* What the object's own __dict__ has, borrowed; NULL, perhaps with an exception, when nothing. */
-static PyObject *own_attribute(PyObject *obj, PyObject *name)
+/* What the dict has, when that is not where it was found last; borrowed. */
+static PyObject *searched(PyObject *dict, own_name *of)
 {
-    PyObject *dict = PyObject_GenericGetDict(obj, NULL);
-    if (dict == NULL) return NULL;
-    PyObject *value = PyDict_GetItemWithError(dict, name);
-    Py_DECREF(dict); /* the object holds it */
+    PyObject *value = PyDict_GetItemWithError(dict, of->name), *name, *other;
+    Py_ssize_t pos = 0;
+    for (Py_ssize_t at = 0; value != NULL && PyDict_Next(dict, &pos, &name, &other); at = pos)
+        if (name == of->name) of->place = at;
     return value;
+}
+
+/* What the object's own __dict__ has, borrowed; NULL, perhaps with an exception, when nothing. */
+static PyObject *own_attribute(PyObject *obj, own_name *of)
+{
+    PyObject **dict = _PyObject_GetDictPtr(obj), *name, *value;
+    if (dict == NULL || *dict == NULL) return NULL;
+    Py_ssize_t pos = of->place;
+    return PyDict_Next(*dict, &pos, &name, &value) && name == of->name ? value : searched(*dict, of);
 }
 
 /* The table of a data object that clear made: asking for the attribute makes it. */
 static PyObject *made_table(const pn_vector_classes *c, PyObject *data)
 {
     Py_INCREF(data);
-    PyObject *table = PyObject_GetAttr(data, c->table_name);
+    PyObject *table = PyObject_GetAttr(data, c->table_name.name);
     Py_DECREF(data);
     return table;
 }
@@ -41,10 +58,10 @@ static PyObject *made_table(const pn_vector_classes *c, PyObject *data)
 /* A new reference to the store's table; NULL (no exception) when it has none. */
 static vector_object *table_of(const pn_module_state *state, PyObject *store)
 {
-    const pn_vector_classes *c = state->vector_classes;
-    PyObject *data = c != NULL ? own_attribute(store, c->data_name) : NULL, *table = NULL;
+    pn_vector_classes *c = state->vector_classes;
+    PyObject *data = c != NULL ? own_attribute(store, &c->data_name) : NULL, *table = NULL;
     if (data != NULL && Py_IS_TYPE(data, c->data)) {
-        table = Py_XNewRef(own_attribute(data, c->table_name));
+        table = Py_XNewRef(own_attribute(data, &c->table_name));
         if (table == NULL && !PyErr_Occurred()) table = made_table(c, data);
     }
     if (table != NULL && Py_IS_TYPE(table, state->vector_type)) return (vector_object *)table;
@@ -97,11 +114,11 @@ static PyObject *methods_delete(PARAMS)
 /* All that pydantic's assignment does for a store that is exactly ours. */
 static int set_data(const pn_vector_classes *c, PyObject *store, PyObject *data)
 {
-    if (!Py_IS_TYPE(store, c->store)) return PyObject_SetAttr(store, c->data_name, data);
+    if (!Py_IS_TYPE(store, c->store)) return PyObject_SetAttr(store, c->data_name.name, data);
     PyObject *dict = PyObject_GenericGetDict(store, NULL);
     PyObject *fields = dict ? PyObject_GenericGetAttr(store, c->set_name) : NULL;
-    int failed = fields ? PyDict_SetItem(dict, c->data_name, data) : -1;
-    if (failed == 0) failed = PySet_Add(fields, c->data_name);
+    int failed = fields ? PyDict_SetItem(dict, c->data_name.name, data) : -1;
+    if (failed == 0) failed = PySet_Add(fields, c->data_name.name);
     Py_XDECREF(fields);
     Py_XDECREF(dict);
     return failed;
@@ -150,8 +167,8 @@ static PyType_Spec spec = {
 void pn_vector_classes_free(pn_vector_classes *c)
 {
     if (c == NULL) return;
-    Py_XDECREF(c->data_name);
-    Py_XDECREF(c->table_name);
+    Py_XDECREF(c->data_name.name);
+    Py_XDECREF(c->table_name.name);
     Py_XDECREF(c->set_name);
     Py_XDECREF(c->owner);
     pn_alloc_put(&pn_alloc_system, c);
@@ -166,10 +183,10 @@ int pn_vector_classes_traverse(pn_vector_classes *c, visitproc visit, void *arg)
 static bool take_classes(pn_vector_classes *c)
 {
     if (!PyArg_ParseTuple(c->owner, "O!O!", &PyType_Type, &c->store, &PyType_Type, &c->data)) return false;
-    c->data_name = PyUnicode_InternFromString("data");
-    c->table_name = PyUnicode_InternFromString("_table");
+    c->data_name.name = PyUnicode_InternFromString("data");
+    c->table_name.name = PyUnicode_InternFromString("_table");
     c->set_name = PyUnicode_InternFromString("__pydantic_fields_set__");
-    return c->data_name != NULL && c->table_name != NULL && c->set_name != NULL;
+    return c->data_name.name != NULL && c->table_name.name != NULL && c->set_name != NULL;
 }
 
 static PyObject *set_vector_classes(PyObject *module, PyObject *args)

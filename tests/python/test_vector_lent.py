@@ -382,6 +382,38 @@ def test_more_strs_than_are_kept_and_none_outlives_the_store() -> None:
     assert held == 0 and max(map(sys.getrefcount, lists)) <= 3
 
 
+def test_a_store_whose_attributes_lie_elsewhere_is_read_all_the_same() -> None:
+    """The core looks where the last store had them; objects may have been filled in another order."""
+    for turn in range(3):
+        for shuffled in (False, True, False):
+            stores = {cls: filled(cls) for cls in BOTH}
+            for store in stores.values():
+                if shuffled:
+                    store.__dict__["data"] = store.__dict__.pop("data")  # the last one now
+                    store.data.__dict__.update({"note": 1, "_table": store.data.__dict__.pop("_table", None)})
+                    store.__dict__["data"] = store.__dict__.pop("data")
+            assert len({repr(s.get("n1")) for s in stores.values()}) == 1
+            for store in stores.values():
+                store.delete("d1")
+                with pytest.raises(KeyError):
+                    store.get("n1")
+    gone = filled(SimpleVectorStore)
+    del gone.__dict__["data"]
+    with pytest.raises(AttributeError):
+        gone.get("n1")
+
+
+def test_what_was_handed_out_lately_is_known_while_more_lists_go_out() -> None:
+    store, count = SimpleVectorStore(), 300
+    store.add([TextNode(id_=f"n{i}", text="t", embedding=[float(i), 1.0]) for i in range(count)])
+    names, found = [f"n{i}" for i in range(count)], []
+    for i in range(count):
+        found.append(store.get(names[i]))
+        assert all(store.get(name) is one for name, one in zip(names, found))
+    store.add([TextNode(id_="n7", text="t", embedding=[-1.0, 1.0])])  # ends one loan
+    assert [store.get(name) is one for name, one in zip(names, found)] == [i != 7 for i in range(count)]
+
+
 STORED_AGAIN: List[Callable[[Any, Any], Any]] = [
     lambda s, found: s.data.embedding_dict.update({"n1": found}),
     lambda s, found: s.add([TextNode(id_="n1", text="other").model_copy(update={"embedding": found})]),
