@@ -10,8 +10,8 @@ Groups: the stores' cases (benchmarks/cases), "small" (all of them at the small 
 "limits" (what the machine can do) and "alternatives" (other libraries).
 
 Up to 1,000 nodes both sides run in one process and take turns at every repetition; above,
-each measurement has a fresh process and the sides' order changes from round to round. A
-ratio is the median of the rounds' ratios. Answers and files of the two sides are compared:
+each has a process of its own, and the two take turns row by row; the sides' order changes
+from round to round. A ratio is the median of the rounds' ratios. Answers and files of the two sides are compared:
 a difference ends the run. The results go into docs/performance.md (between its markers),
 docs/performance.json, docs/*.svg and README.md's table.
 """

@@ -7,11 +7,12 @@ it may build what the next one needs. The harness times what was yielded:
 - several sides in one process run in lockstep, taking turns at each repetition, so a slow
   moment of the machine meets all of them. Their objects are frozen out of the garbage
   collector first, so that no side pays for another's heap;
-- a side alone in its process (large sizes, memory) is timed the same way, with the collector
-  as any program has it.
+- above that size each side has its own process, with the collector as any program has it;
+  the two take turns too (``turns.py``), some repetitions at a time;
+- a side alone (memory, opening in a fresh process) is timed the same way.
 
-Repetitions go on until the row's share of time is used up, three at least unless they take
-very long; when there are three or more, the first one, which warms caches, is dropped on
+Repetitions go on until the row's share of time is used up, or MAX_REPEATS, and three at least
+unless they take very long; when there are three or more, the first one, which warms caches, is dropped on
 every side.
 """
 
@@ -27,8 +28,10 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Optional, Union
 
 import preload
+from turns import Turns
 
-MAX_REPEATS = 15
+MAX_REPEATS = 100
+FEW = 15  # repetitions of a row that changes what it works on
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Row:
 class Op:
     """One operation to time.
 
-    run:    what is timed; gets what ``fresh`` returned, if there is one.
-    fresh:  makes the state that one run uses up; not timed.
-    count:  operations in one run; times are given for one.
-    scale:  what a bounded run of the peer is multiplied by (see ``Bench.bounded``).
-    once:   a second run would not be the same.
-    answer: what both sides must agree on, from the last run's result.
+    run:     what is timed; gets what ``fresh`` returned, if there is one.
+    fresh:   makes the state that one run uses up; not timed.
+    count:   operations in one run; times are given for one.
+    scale:   what a bounded run of the peer is multiplied by (see ``Bench.bounded``).
+    repeats: repetitions at most: 1 when a second run would not be the same.
+    answer:  what both sides must agree on, from the last run's result.
     """
 
     name: str
@@ -63,7 +66,7 @@ class Op:
     fresh: Optional[Callable[[], Any]] = None
     count: int = 1
     scale: float = 1.0
-    once: bool = False
+    repeats: int = MAX_REPEATS
     answer: Optional[Callable[[Any], Any]] = None
 
 
@@ -206,14 +209,14 @@ def once(op: Op) -> tuple[list[float], float, Any]:
     return sample, time.perf_counter() - begin, result
 
 
-def time_ops(ops: dict[str, Op], budget: float, outcome: Outcome) -> None:
+def time_ops(ops: dict[str, Op], budget: float, outcome: Outcome, turns: Turns) -> None:
     """Times the same row of several sides in turns."""
     name = next(iter(ops.values())).name
     sides = list(ops)
     found: dict[str, list[list[float]]] = {side: [] for side in sides}
     spent = {side: 0.0 for side in sides}
     results: dict[str, Any] = {}
-    repeats = 1 if any(op.once for op in ops.values()) else MAX_REPEATS
+    repeats = min(op.repeats for op in ops.values())
     gc.collect()
     if len(ops) > 1:
         gc.freeze()  # for good: thawing would make the next row's collection walk all imports again
@@ -226,6 +229,7 @@ def time_ops(ops: dict[str, Op], budget: float, outcome: Outcome) -> None:
         longest = max(spent.values())
         if longest > budget and (turn >= 2 or longest > 10 * budget):
             break
+        turns.between_repetitions()
     for side, op in ops.items():
         outcome.add(side, name, found[side][1:] if len(found[side]) > 2 else found[side])
         if op.scale != 1.0:
@@ -244,9 +248,10 @@ def step_name(step: Step) -> Any:
     return step.names if isinstance(step, Skip) else step.name
 
 
-def drive(cases: dict[str, Iterator[Step]], budget: float, outcome: Outcome) -> None:
+def drive(cases: dict[str, Iterator[Step]], budget: float, outcome: Outcome, turns: Turns) -> None:
     """Runs the sides' cases in lockstep, step by step."""
     while True:
+        turns.take()
         steps = {side: next(case, None) for side, case in cases.items()}
         ops: dict[str, Op] = {}
         for side, step in steps.items():
@@ -261,7 +266,8 @@ def drive(cases: dict[str, Iterator[Step]], budget: float, outcome: Outcome) -> 
         if len({op.name for op in ops.values()}) > 1:
             raise RuntimeError(f"the sides are out of step: {[step_name(s) for s in ops.values()]}")
         if ops:
-            time_ops(ops, budget, outcome)
+            time_ops(ops, budget, outcome, turns)
+            turns.end_row()
 
 
 def forget_peak() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Iterator, Optional
 
 import cases
 from harness import GROUPS, Group
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOGETHER = 1000  # up to this size both sides run in one process, in turns
+TOGETHER = 1000  # up to this size both sides run in one process; above, in two that take turns
 TWICE, ONCE = 5000, 20_000  # above these sizes there are two rounds, one round
 SIDES = ("peer", "pannier")
 
@@ -40,7 +41,7 @@ class Settings:
 
 @dataclass
 class Job:
-    """One process: the groups it runs, for whom, at which size."""
+    """One process, or two that take turns: the groups, for whom, at which size."""
 
     groups: list[str]
     sides: list[str]
@@ -74,10 +75,11 @@ def at_size(settings: Settings, groups: list[Group], n: int, dim: int, number: i
         yield job(shared, order(number))
         shared = []
     for group in groups:
-        if group.alone or group.name in shared:
-            for side in order(number):
-                if side in group.sides:
-                    yield job([group.name], [side])
+        sides = [side for side in order(number) if side in group.sides]
+        if group.name in shared:
+            yield job([group.name], sides)
+        elif group.alone:
+            yield from (job([group.name], [side]) for side in sides)
 
 
 def rounds_at(n: int) -> int:
@@ -112,17 +114,42 @@ def plan(settings: Settings) -> Iterator[Job]:
             yield Job([g.name for g in groups], ["limit"], n, settings.dim, settings.work, settings.budget, False)
 
 
-def call(command: list[str], env: dict[str, str], seconds: Optional[float] = None) -> Any:
+def call(words: list[str], env: dict[str, str], seconds: Optional[float] = None) -> Any:
     """The JSON on a process's last line; raises CalledProcessError or TimeoutExpired."""
     os.sync()  # what earlier ones left to be written is not this one's
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, timeout=seconds, env={**os.environ, **env}
+        words, stdout=subprocess.PIPE, text=True, check=True, timeout=seconds, env={**os.environ, **env}
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def command(job: Job) -> list[str]:
+    return [sys.executable, os.path.join(HERE, "worker.py"), json.dumps(asdict(job))]
+
+
+def run_pair(job: Job, env: dict[str, str]) -> dict[str, Any]:
+    """Two processes that take turns, one for each side; what they found, put together."""
+    os.sync()
+    running = []
+    for side, place, end in zip(job.sides, ("first", "second"), socket.socketpair()):
+        with end:
+            words = [*command(replace(job, sides=[side])), str(end.fileno()), place]
+            fds, variables = [end.fileno()], {**os.environ, **env}
+            running.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, pass_fds=fds, env=variables))
+    texts = [process.communicate()[0] for process in running]
+    found: dict[str, Any] = {}
+    for process, text in zip(running, texts):
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+        for name, values in json.loads(text.splitlines()[-1]).items():
+            found.setdefault(name, {}).update(values)
+    return found
+
+
 def run_job(job: Job, settings: Settings) -> dict[str, Any]:
     env = dict(settings.env)
+    if len(job.sides) > 1 and job.n > TOGETHER:
+        return run_pair(job, env)
     if job.sides == ["limit"]:
         env["OPENBLAS_NUM_THREADS"] = "1"  # one core reads
-    return dict(call([sys.executable, os.path.join(HERE, "worker.py"), json.dumps(asdict(job))], env))
+    return dict(call(command(job), env))

@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import Any, Iterator
 
-from harness import Bench, Op, Row, Skip, Step, group, limit
+from harness import FEW, Bench, Op, Row, Skip, Step, group, limit
 from warm import warm_disk, warm_memory
 from workload import load_nodes, query_vectors
 
@@ -82,7 +82,7 @@ def context(b: Bench) -> Iterator[Step]:
             "persist_again",
             lambda _: context.persist(persist_dir=other),
             lambda: add_ten(context, nodes, f"ten-{next(turn)}"),
-            once=b.n > 1000,
+            repeats=1 if b.n > 1000 else FEW,
         )
     if b.n > LARGEST:
         yield Skip(("context_to_dict", "context_from_dict"), WHY)

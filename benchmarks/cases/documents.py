@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import Any, Callable, Iterator
 
-from harness import Bench, Op, Row, Step, group, limit
+from harness import FEW, Bench, Op, Row, Step, group, limit
 from warm import warm_memory
 from workload import load_nodes, load_texts, of_one_document, some
 
@@ -101,8 +101,8 @@ def documents(b: Bench) -> Iterator[Step]:
     yield Op("docstore_add", lambda store: store.add_documents(nodes), b.SimpleDocumentStore, count=b.n)
     store = built(b, nodes)
     yield Op("docstore_add_again", lambda: store.add_documents(nodes), count=b.n)
-    extra = iter([[nodes[i % b.n].model_copy(update={"id_": f"extra-{i}"})] for i in range(20)])
-    yield Op("docstore_add_one", lambda: store.add_documents(next(extra)))
+    extra = iter([[nodes[i % b.n].model_copy(update={"id_": f"extra-{i}"})] for i in range(FEW)])
+    yield Op("docstore_add_one", lambda: store.add_documents(next(extra)), repeats=FEW)
     path = os.path.join(b.folder("documents"), "docstore.json")
     store = built(b, nodes)
     store.persist(path)

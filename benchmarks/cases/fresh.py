@@ -39,7 +39,7 @@ def fresh(b: Bench) -> Iterator[Step]:
     before = {name: memory_mb(name) for name in ("private", "rss")}
     forget_peak()
     kept: list[Any] = []
-    yield Op("load", lambda: kept.append(b.StorageContext.from_defaults(persist_dir=folder)), once=True)
+    yield Op("load", lambda: kept.append(b.StorageContext.from_defaults(persist_dir=folder)), repeats=1)
     gc.collect()
     yield Fact("memory", memory_mb("private") - before["private"])
     yield Fact("memory_rss", memory_mb("rss") - before["rss"])
@@ -47,7 +47,7 @@ def fresh(b: Bench) -> Iterator[Step]:
     yield Op(
         "first_query",
         lambda: kept[0].vector_store.query(query),
-        once=True,
+        repeats=1,
         answer=same,
     )
 

@@ -6,7 +6,7 @@ import os
 import random
 from typing import Any, Iterator
 
-from harness import Bench, Op, Row, Step, group
+from harness import FEW, Bench, Op, Row, Step, group
 
 SIMPLE = (
     Row("graph_upsert", "graph: upsert_triplet, all over the graph"),
@@ -83,7 +83,7 @@ def graph(b: Bench) -> Iterator[Step]:
         for _ in range(few):
             hub.upsert_triplet("hub", "knows", last)
 
-    yield Op("graph_upsert_hub", into_hub, count=few)
+    yield Op("graph_upsert_hub", into_hub, count=few, repeats=FEW)
     hub, last = hub_of(b, b.n), f"object-{b.n - 1}"
     yield Op("graph_upsert_known", known, count=few, answer=lambda _: len(hub.get("hub")))
     yield Op("graph_rel_map_hub", lambda: hub.get_rel_map(["hub"], depth=2), answer=lambda found: found)
@@ -144,8 +144,8 @@ def property_graph(b: Bench) -> Iterator[Step]:
     yield Op("property_nodes", lambda s: s.upsert_nodes(nodes), b.SimplePropertyGraphStore, count=len(nodes))
     yield Op("property_relations", lambda s: s.upsert_relations(relations), with_nodes, count=len(relations))
     store = whole()
-    later = iter([[Relation(source_id=nodes[0].id, label=f"later-{i}", target_id=nodes[-1].id)] for i in range(20)])
-    yield Op("property_relation_one", lambda: store.upsert_relations(next(later)))
+    later = iter([[Relation(source_id=nodes[0].id, label=f"later-{i}", target_id=nodes[-1].id)] for i in range(FEW)])
+    yield Op("property_relation_one", lambda: store.upsert_relations(next(later)), repeats=FEW)
     store = whole()
     one = nodes[len(nodes) // 2]
     yield Op("property_get_ids", lambda: store.get(ids=[one.id]), answer=lambda found: [n.id for n in found])

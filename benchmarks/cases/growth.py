@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator
 
-from harness import MAX_REPEATS, Bench, Op, Row, Skip, Step, group
+from harness import FEW, Bench, Op, Row, Skip, Step, group
 from workload import load_nodes
 
 from .context import add_ten, fill
@@ -23,7 +23,6 @@ ROWS = (
     Row("grow_persist", "persist after ten new nodes, JSON"),
     Row("grow_pack", "persist after ten new nodes, pack", against="grow_persist"),
 )
-TIMES = MAX_REPEATS  # each repetition uses up a document
 
 
 @group("growth", *ROWS, where="growth")
@@ -36,23 +35,24 @@ def growth(b: Bench) -> Iterator[Step]:
 
 
 def inserting(b: Bench, nodes: list[Any]) -> Iterator[Step]:
-    index, later = make_index(b, nodes), more_nodes(nodes, 5 * TIMES)
+    index, later = make_index(b, nodes), more_nodes(nodes, 5 * FEW)
 
     def insert() -> None:
         for _ in range(5):
             index.insert_nodes(next(later))
 
-    yield Op("grow_insert", insert, count=5)
+    yield Op("grow_insert", insert, count=5, repeats=FEW)
 
 
 def deleting(b: Bench, nodes: list[Any]) -> Iterator[Step]:
     """A document a repetition; where there are few, one repetition only."""
-    names = list(dict.fromkeys(n.ref_doc_id for n in nodes))[-TIMES:]
+    names = list(dict.fromkeys(n.ref_doc_id for n in nodes))[-FEW:]
+    repeats = FEW if len(names) == FEW else 1
     store, sources = built(b, nodes), iter(names)
-    yield Op("grow_delete", lambda: store.delete_ref_doc(next(sources)), once=len(names) < TIMES)
+    yield Op("grow_delete", lambda: store.delete_ref_doc(next(sources)), repeats=repeats)
     vectors, others = b.SimpleVectorStore(), iter(names)
     vectors.add(nodes)
-    yield Op("grow_vector_delete", lambda: vectors.delete(next(others)), once=len(names) < TIMES)
+    yield Op("grow_vector_delete", lambda: vectors.delete(next(others)), repeats=repeats)
 
 
 def graphs(b: Bench) -> Iterator[Step]:
@@ -62,7 +62,7 @@ def graphs(b: Bench) -> Iterator[Step]:
         for _ in range(20):
             hub.upsert_triplet("hub", "knows", f"more-{next(names)}")
 
-    yield Op("grow_hub", upsert, count=20)
+    yield Op("grow_hub", upsert, count=20, repeats=FEW)
     entities, relations = make_property(b.n)
     graph = b.SimplePropertyGraphStore()
     graph.upsert_nodes(entities)
@@ -80,7 +80,7 @@ def small_persists(b: Bench, nodes: list[Any]) -> Iterator[Step]:
 
     folder = os.path.join(b.folder("growth"), "json")
     context.persist(persist_dir=folder)
-    yield Op("grow_persist", lambda _: context.persist(persist_dir=folder), ten)
+    yield Op("grow_persist", lambda _: context.persist(persist_dir=folder), ten, repeats=FEW)
     if b.side == "peer":
         return
     if missing(b):
@@ -88,4 +88,4 @@ def small_persists(b: Bench, nodes: list[Any]) -> Iterator[Step]:
         return
     packed = os.path.join(b.folder("growth"), "pack")
     context.persist(persist_dir=packed, format="pack")
-    yield Op("grow_pack", lambda _: context.persist(persist_dir=packed, format="pack"), ten)
+    yield Op("grow_pack", lambda _: context.persist(persist_dir=packed, format="pack"), ten, repeats=FEW)

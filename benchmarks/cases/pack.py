@@ -8,7 +8,7 @@ import os
 import shutil
 from typing import Any, Iterator
 
-from harness import Bench, Fact, Op, Row, Skip, Step, group, memory_mb
+from harness import FEW, Bench, Fact, Op, Row, Skip, Step, group, memory_mb
 from warm import warm_files, warm_memory
 from workload import load_nodes, query_vectors
 
@@ -76,6 +76,7 @@ def pack(b: Bench) -> Iterator[Step]:
         "pack_after_ten",
         lambda _: context.persist(persist_dir=folder, format="pack"),
         lambda: add_ten(context, nodes, f"ten-{next(turn)}"),
+        repeats=FEW,
     )
     yield Op("pack_unchanged", lambda: context.persist(persist_dir=folder, format="pack"))
     add_ten(context, nodes, "counted")
@@ -103,7 +104,7 @@ def pack_open(b: Bench) -> Iterator[Step]:
     gc.collect()
     before = memory_mb("private")
     kept: list[Any] = []
-    yield Op("pack_open", lambda: kept.append(b.StorageContext.from_defaults(persist_dir=folder)), once=True)
+    yield Op("pack_open", lambda: kept.append(b.StorageContext.from_defaults(persist_dir=folder)), repeats=1)
     yield Fact("pack_memory_open", memory_mb("private") - before)
-    yield Op("pack_first_query", lambda: kept[0].vector_store.query(query), once=True, answer=same)
+    yield Op("pack_first_query", lambda: kept[0].vector_store.query(query), repeats=1, answer=same)
     yield Fact("pack_memory", memory_mb("private") - before)

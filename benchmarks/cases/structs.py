@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator
 
-from harness import Bench, Op, Row, Step, group
+from harness import FEW, Bench, Op, Row, Step, group
 from workload import load_nodes, query_vectors
 
 ROWS = (
@@ -54,12 +54,12 @@ def structs(b: Bench) -> Iterator[Step]:
     store = b.SimpleIndexStore()
     store.add_index_struct(struct)
     yield Op("struct_add_again", lambda: store.add_index_struct(struct))
-    extra = more_nodes(nodes, 20)
+    extra = more_nodes(nodes, FEW)
 
     def grow(_: Any) -> None:
         store.add_index_struct(struct)
 
-    yield Op("struct_grow", grow, lambda: struct.add_node(next(extra)[0]))
+    yield Op("struct_grow", grow, lambda: struct.add_node(next(extra)[0]), repeats=FEW)
     store.add_index_struct(struct := make_struct(nodes))
     yield Op("struct_get", lambda: store.get_index_struct("bench"), answer=lambda found: list(found.nodes_dict)[-3:])
     yield Op("structs_all", store.index_structs, answer=len)
@@ -77,8 +77,8 @@ def structs(b: Bench) -> Iterator[Step]:
         lambda: b.load_index_from_storage(context, embed_model=embed),
         answer=lambda found: list(found.index_struct.nodes_dict.values())[-3:],
     )
-    later = more_nodes(nodes, 20)
-    yield Op("index_insert", lambda: index.insert_nodes(next(later)))
+    later = more_nodes(nodes, FEW)
+    yield Op("index_insert", lambda: index.insert_nodes(next(later)), repeats=FEW)
     sources = list(dict.fromkeys(n.ref_doc_id for n in nodes))[-3:]
 
     def delete(index: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator
 
-from harness import Bench, Op, Row, Skip, Step, group, limit
+from harness import FEW, Bench, Op, Row, Skip, Step, group, limit
 from workload import load_nodes, load_vectors, query_vectors, some
 
 TOP_K, MANY = 10, 32
@@ -108,8 +108,8 @@ def vectors(b: Bench) -> Iterator[Step]:
 
     yield Op("vector_add", lambda store: store.add(nodes), b.SimpleVectorStore)
     store = build()
-    extra = iter([[nodes[i % b.n].model_copy(update={"id_": f"extra-{i}"})] for i in range(20)])
-    yield Op("vector_add_one", lambda: store.add(next(extra)))
+    extra = iter([[nodes[i % b.n].model_copy(update={"id_": f"extra-{i}"})] for i in range(FEW)])
+    yield Op("vector_add_one", lambda: store.add(next(extra)), repeats=FEW)
     store = build()
     wanted = some([n.node_id for n in nodes], 1000)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ try:
     import report
     import results
     import targets
+    import turns
 finally:
     sys.path.remove(str(BENCH))
 
@@ -165,7 +168,7 @@ def test_targets_are_judged():
 
 def drive(budget=0.0, **cases):
     found = harness.Outcome()
-    harness.drive({side: iter(steps) for side, steps in cases.items()}, budget, found)
+    harness.drive({side: iter(steps) for side, steps in cases.items()}, budget, found, turns.Turns())
     return found
 
 
@@ -190,7 +193,7 @@ def test_fresh_state_is_made_for_each_run_and_once_is_once():
     found = drive(budget=60.0, pannier=[step])
     assert len(made) == len(found.samples["pannier"]["x"]) + 1 == harness.MAX_REPEATS
     assert found.answers["pannier"]["x"].startswith("true")
-    assert len(drive(pannier=[harness.Op("x", list, once=True)]).samples["pannier"]["x"]) == 1
+    assert len(drive(pannier=[harness.Op("x", list, repeats=1)]).samples["pannier"]["x"]) == 1
 
 
 def test_a_bounded_run_is_marked_and_gives_no_answer():
@@ -200,6 +203,61 @@ def test_a_bounded_run_is_marked_and_gives_no_answer():
     assert harness.Bench("pannier", 8000, 8, "").bounded(2000, 2) == (8000, 1.0)
     found = drive(peer=[harness.Op("x", list, scale=16.0, answer=len)])
     assert found.bounded == {"peer": {"x": 16.0}} and found.answers == {}
+
+
+def take_turns(monkeypatch, rows):
+    """What two sides in two threads did, in order: (side, row); rows: the repetitions of each, by side."""
+    monkeypatch.setattr(turns, "SPELL", 0.0)
+    done, found = [], {}
+
+    def side(name, channel, first):
+        turn = turns.Turns(channel, first)
+        steps = [
+            harness.Op(f"row {i}", lambda i=i: done.append((name, i)), repeats=most) for i, most in enumerate(rows[name])
+        ]
+        found[name] = harness.Outcome()
+        harness.drive({name: iter(steps)}, 60.0, found[name], turn)
+        turn.leave()
+
+    ends = zip(("peer", "pannier"), socket.socketpair(), (True, False))
+    threads = [threading.Thread(target=side, args=words) for words in ends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(found[name].samples[name]) == len(rows[name]) for name in rows)
+    return done
+
+
+def test_two_processes_take_turns_row_by_row(monkeypatch):
+    done = take_turns(monkeypatch, {"peer": [3, 2], "pannier": [3, 2]})
+    assert [row for _, row in done] == [0] * 6 + [1] * 4
+    assert [name for name, _ in done[:6]] == ["peer", "pannier"] * 3
+    assert sorted(done[6:]) == [("pannier", 1)] * 2 + [("peer", 1)] * 2
+
+
+def test_the_slower_side_of_a_row_ends_it_alone_and_nobody_runs_ahead(monkeypatch):
+    done = take_turns(monkeypatch, {"peer": [1, 5, 1], "pannier": [4, 1, 1]})
+    assert [row for _, row in done] == [0] * 5 + [1] * 6 + [2] * 2
+    assert done[:5] == [("peer", 0)] + [("pannier", 0)] * 4
+
+
+def test_a_side_whose_other_is_gone_goes_on_alone(monkeypatch):
+    assert take_turns(monkeypatch, {"peer": [2], "pannier": [2, 2, 2]})[4:] == [("pannier", 1)] * 2 + [("pannier", 2)] * 2
+
+
+def test_two_processes_find_what_one_does(monkeypatch, tmp_path):
+    pair = plan.Job(["kv"], ["peer", "pannier"], 20, 8, str(tmp_path), 0.002, False)
+    asked = plan.Settings([20], [], [], ["kv"], work=str(tmp_path))
+    together = plan.run_job(pair, asked)
+    monkeypatch.setattr(plan, "TOGETHER", 10)
+    apart = plan.run_job(pair, asked)
+    for side in pair.sides:
+        assert set(apart["samples"][side]) == set(together["samples"][side]) == {r.name for r in harness.GROUPS["kv"].rows}
+        assert apart["answers"][side] == together["answers"][side]
+    pair.groups = ["nothing"]
+    with pytest.raises(subprocess.CalledProcessError):
+        plan.run_job(pair, asked)
 
 
 def test_sides_out_of_step_are_an_error():
@@ -221,8 +279,8 @@ def settings(*words):
 def test_large_sizes_have_fewer_rounds_and_a_process_for_each_side():
     jobs = list(plan.plan(settings("--sizes", "1000,10000,100000", "--groups", "kv", "--rounds", "3")))
     assert [j.round for j in jobs if j.n == 1000 and j.sides != ["limit"]] == [0, 1, 2]
-    assert [j.sides for j in jobs if j.n == 10_000] == [["peer"], ["pannier"], ["limit"], ["pannier"], ["peer"], ["limit"]]
-    assert [j.sides for j in jobs if j.n == 100_000] == [["peer"], ["pannier"], ["limit"]]
+    assert [j.sides for j in jobs if j.n == 10_000] == [["peer", "pannier"], ["limit"], ["pannier", "peer"], ["limit"]]
+    assert [j.sides for j in jobs if j.n == 100_000] == [["peer", "pannier"], ["limit"]]
 
 
 def test_group_small_alone_runs_every_store_at_small_sizes_only():
