@@ -336,7 +336,7 @@ static void decoder_clear(graph_decoder *g)
     PyMem_Free(g->shared);
 }
 
-static pn_status decode(const pn_graph_models *models, pn_bytes text, PyObject *nodes, PyObject *relations, PyObject *triplets)
+static pn_status decode(pn_graph_models *models, pn_bytes text, PyObject *nodes, PyObject *relations, PyObject *triplets)
 {
     PN_FAIL_IF(!pn_graph_models_hold(models) || !is_strict_utf8(text), PN_ERR_UNSUPPORTED);
     graph_decoder g = {.models = models};

@@ -1,7 +1,8 @@
 /* graph_methods.c: the fast way from pannier.SimpleGraphStore to its TripletTable.
  *
  *   GraphMethods  a base of SimpleGraphStore: get, get_rel_map, upsert_triplet, delete,
- *                 to_dict. It adds no memory, so a store copies and pickles as before.
+ *                 to_dict. It adds no memory, so a store copies and pickles as before. The
+ *                 class gets them as its own too (pn_py_own_methods).
  *   GraphPart     a base of NativeGraphData and GraphDict: one field, `held`. In the first
  *                 it is the graph_dict, in the second the table, or None.
  *
@@ -156,28 +157,6 @@ static PyObject *methods_to_dict(PARAMS)
     return dict;
 }
 
-/* graph_classes(data, view, inner_limit, by_hand): see pannier.graph_store. */
-static PyObject *graph_classes(PyObject *module, PyObject *args)
-{
-    pn_module_state *state = pn_state_of(module);
-    PyObject *data, *view, *methods;
-    int inner;
-    if (!PyArg_ParseTuple(args, "O!O!iO!:graph_classes", &PyType_Type, &data, &PyType_Type, &view, &inner,
-                          &PyTuple_Type, &methods))
-        return NULL;
-    bool parts = PyType_IsSubtype((PyTypeObject *)data, state->graph_part_type) &&
-                 PyType_IsSubtype((PyTypeObject *)view, state->graph_part_type);
-    if (!parts || inner < 0 || PyTuple_GET_SIZE(methods) != BY_HAND)
-        return PyErr_Format(PyExc_ValueError, "graph_classes() takes two GraphPart classes, a limit, %d methods", BY_HAND);
-    Py_XSETREF(state->graph_data_type, (PyTypeObject *)Py_NewRef(data));
-    Py_XSETREF(state->graph_view_type, (PyTypeObject *)Py_NewRef(view));
-    Py_XSETREF(state->graph_by_hand, Py_NewRef(methods));
-    state->graph_inner_limit = inner;
-    Py_RETURN_NONE;
-}
-
-/* ---- the types ---- */
-
 #define FAST(fn) ((PyCFunction)(void (*)(void))(fn))
 enum { HOW = METH_FASTCALL | METH_KEYWORDS };
 
@@ -196,6 +175,30 @@ static PyMethodDef methods_methods[] = {
     {"to_dict", FAST(methods_to_dict), HOW, "to_dict() -> dict\n\n{\"graph_dict\": {...}}, a deep copy."},
     {NULL, NULL, 0, NULL},
 };
+
+/* ---- the classes ---- */
+
+/* graph_classes(store, data, view, inner_limit, by_hand): see pannier.graph_store. */
+static PyObject *graph_classes(PyObject *module, PyObject *args)
+{
+    pn_module_state *state = pn_state_of(module);
+    PyObject *store, *data, *view, *methods;
+    int inner;
+    if (!PyArg_ParseTuple(args, "O!O!O!iO!:graph_classes", &PyType_Type, &store, &PyType_Type, &data, &PyType_Type, &view,
+                          &inner, &PyTuple_Type, &methods))
+        return NULL;
+    bool parts = PyType_IsSubtype((PyTypeObject *)data, state->graph_part_type) &&
+                 PyType_IsSubtype((PyTypeObject *)view, state->graph_part_type);
+    if (!parts || inner < 0 || PyTuple_GET_SIZE(methods) != BY_HAND)
+        return PyErr_Format(PyExc_ValueError, "graph_classes() takes two GraphPart classes, a limit, %d methods", BY_HAND);
+    Py_XSETREF(state->graph_data_type, (PyTypeObject *)Py_NewRef(data));
+    Py_XSETREF(state->graph_view_type, (PyTypeObject *)Py_NewRef(view));
+    Py_XSETREF(state->graph_by_hand, Py_NewRef(methods));
+    state->graph_inner_limit = inner;
+    return pn_py_own_methods((PyTypeObject *)store, methods_methods) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ---- the types ---- */
 
 static PyType_Slot methods_slots[] = {
     {Py_tp_doc, "The methods of pannier.SimpleGraphStore that its table answers."},
@@ -255,7 +258,7 @@ static PyType_Spec part_spec = {
 
 static PyMethodDef functions[] = {
     {"graph_classes", graph_classes, METH_VARARGS,
-     "graph_classes(data, view, inner_limit, by_hand)\n\nWhat GraphMethods look for, and what they fall back on."},
+     "graph_classes(store, data, view, inner_limit, by_hand)\n\nWhat GraphMethods look for, and what they fall back on."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,5 @@
 #include "py/graph_models.h"
 
-#include "py/node_watch.h"
-
 const pn_graph_fields pn_graph_fields_of[PN_GRAPH_KINDS] = {
     [PN_GRAPH_ENTITY] = {4, {PN_GRAPH_LABEL, PN_GRAPH_EMBEDDING, PN_GRAPH_PROPERTIES, PN_GRAPH_NAME}},
     [PN_GRAPH_CHUNK] = {5, {PN_GRAPH_LABEL, PN_GRAPH_EMBEDDING, PN_GRAPH_PROPERTIES, PN_GRAPH_TEXT, PN_GRAPH_ID}},
@@ -19,7 +17,10 @@ pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *ob
     return models ? (pn_graph_kind)kind : PN_GRAPH_KINDS;
 }
 
-bool pn_graph_models_hold(const pn_graph_models *models) { return models != NULL && pn_watch_holds(models->watch); }
+bool pn_graph_models_hold(pn_graph_models *models)
+{
+    return models != NULL && pn_watch_still_holds(models->watch, &models->memo);
+}
 
 PyObject *pn_graph_dict_of(PyObject *object)
 {

@@ -5,8 +5,8 @@
  *
  * is called by pannier._graphtext, after it has seen that the installed classes
  * have the fields and ids that are spelt out here (a model's order of fields is that of
- * pn_graph_fields_of). While the watch (node_watch.h) does not hold, nothing is read or
- * written natively. node_renamed() says that what an id is made of was assigned to,
+ * pn_graph_fields_of). While the watch (node_watch.h) does not hold, nothing is read, written
+ * or put into a graph natively. node_renamed() says that what an id is made of was assigned to,
  * on some node in the process.
  *
  * Nothing in this header runs Python code.
@@ -14,7 +14,7 @@
 #ifndef PN_PY_GRAPH_MODELS_H
 #define PN_PY_GRAPH_MODELS_H
 
-#include "py/module.h"
+#include "py/node_watch.h"
 
 typedef enum pn_graph_kind { PN_GRAPH_ENTITY, PN_GRAPH_CHUNK, PN_GRAPH_RELATION, PN_GRAPH_KINDS } pn_graph_kind;
 
@@ -38,13 +38,14 @@ struct pn_graph_models {
     PyObject *slot[3];                /* descriptors: fields_set, extra, private */
     PyObject *name[PN_GRAPH_NAMES];   /* interned */
     PyObject *watch;
+    pn_watch_memo memo;
 };
 
 /* The class of an object: PN_GRAPH_KINDS when it is none of them (or none are known). */
 pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *object);
 
 /* Whether the classes are known and still what they were. */
-bool pn_graph_models_hold(const pn_graph_models *models);
+bool pn_graph_models_hold(pn_graph_models *models);
 
 /* The instance dict of a model, borrowed from the instance; NULL, no exception, if there is none. */
 PyObject *pn_graph_dict_of(PyObject *object);
@@ -60,8 +61,20 @@ bool pn_graph_all_str(PyObject *list);      /* of exact str, all of them */
  * no reference; the dict must not be used for anything else. NULL with an exception set. */
 PyObject *pn_graph_instance(const pn_graph_models *models, pn_graph_kind kind, PyObject *fields);
 
-/* graph_upsert.c: "source_label_target" of three str, what `relations` has them under. */
+/* graph_upsert.c. "source_label_target" of three str, what `relations` has them under. */
 PyObject *pn_graph_relation_key(PyObject *const *parts);
+/* nodes[node.id] = node, for any node: 0, or -1 with an exception. */
+int pn_graph_put_node(const pn_module_state *state, PyObject *nodes, PyObject *node);
+/* Into nodes (a dict), relations (a dict) and triplets (a TripletIndex), references of the
+ * caller's. 1: done; 0: something is out of the ordinary, nothing was done; -1: an exception. */
+int pn_graph_put_relation(const pn_module_state *state, PyObject *const containers[3], PyObject *relation);
+
+/* graph_property.c: whether it is exactly the class that property_classes() named for nodes. */
+bool pn_py_is_nodes(const pn_module_state *state, const PyObject *object);
+
+/* graph_nodes.c: nodes[id] = node of a NodeIndex, when `id`, an exact str, is the node's id: 0, or
+ * -1 with an exception. */
+int pn_py_nodes_put(PyObject *nodes, PyObject *id, PyObject *node);
 
 /* graph_triplets.c: whether it is a TripletIndex, and its method add: 0, or -1 with an exception. */
 bool pn_py_is_triplets(const pn_module_state *state, const PyObject *object);

@@ -64,13 +64,19 @@ static int put_place(nodes_object *self, PyObject *key)
     return failed;
 }
 
+static int note_id(nodes_object *self, PyObject *key)
+{
+    if (self->seen == NEVER) return 0;
+    return take_out(self->odd, key) < 0 ? -1 : put_place(self, key);
+}
+
 static int note_put(nodes_object *self, PyObject *key, PyObject *node)
 {
     if (self->seen == NEVER) return 0;
     const pn_module_state *state = state_of((PyObject *)self);
     if (state == NULL) return -1;
-    if ((pn_graph_has_id(state->graph_models, node, key) ? take_out(self->odd, key) : note_odd(self, key)) < 0) return -1;
-    return put_place(self, key);
+    if (pn_graph_has_id(state->graph_models, node, key)) return note_id(self, key);
+    return note_odd(self, key) < 0 ? -1 : put_place(self, key);
 }
 
 static int note_gone(nodes_object *self, PyObject *key)
@@ -146,6 +152,15 @@ static int nodes_assign(PyObject *op, PyObject *key, PyObject *node)
 {
     PyObject *old = Py_XNewRef(PyDict_GetItemWithError(op, key));
     int failed = old == NULL && PyErr_Occurred() ? -1 : assign(op, key, node);
+    Py_XDECREF(old);
+    return failed;
+}
+
+int pn_py_nodes_put(PyObject *op, PyObject *id, PyObject *node)
+{
+    PyObject *old = Py_XNewRef(PyDict_GetItemWithError(op, id));
+    int failed = old == NULL && PyErr_Occurred() ? -1 : PyDict_SetItem(op, id, node);
+    if (!failed) failed = forget_if(note_id((nodes_object *)op, id), op);
     Py_XDECREF(old);
     return failed;
 }
@@ -230,10 +245,9 @@ static PyType_Spec spec = {
 
 int pn_py_add_graph_nodes(PyObject *module)
 {
+    pn_module_state *state = pn_state_of(module);
     PyObject *bases = PyTuple_Pack(1, &PyDict_Type);
-    PyObject *type = bases ? PyType_FromModuleAndSpec(module, &spec, bases) : NULL;
-    int failed = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    if (bases != NULL) state->nodes_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, bases);
     Py_XDECREF(bases);
-    Py_XDECREF(type);
-    return failed;
+    return state->nodes_type ? PyModule_AddType(module, state->nodes_type) : -1;
 }

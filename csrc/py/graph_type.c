@@ -39,8 +39,8 @@ static pn_graph *graph_of(PyObject *op)
 
 enum { TEXTS = 3 };
 typedef struct texts {
-    int n;
     pn_bytes at[TEXTS];
+    int n; /* of scratch in use */
     pn_buf scratch[TEXTS];
 } texts;
 
@@ -49,11 +49,9 @@ static void texts_clear(texts *t)
     for (int i = 0; i < t->n; i++) pn_buf_clear(&t->scratch[i]);
 }
 
-/* 1: all are exact str and their bytes stand in t; 0: one is something else; -1: an
- * exception. In every case texts_clear is due. */
-static int texts_of(texts *t, PyObject *const *args, int n)
+/* As texts_of, for str of any kind. */
+static int texts_unlike(texts *t, PyObject *const *args, int n)
 {
-    t->n = 0;
     for (int i = 0; i < n; i++)
         if (!PyUnicode_CheckExact(args[i])) return 0;
     for (; t->n < n; t->n++) {
@@ -64,6 +62,17 @@ static int texts_of(texts *t, PyObject *const *args, int n)
         }
     }
     return 1;
+}
+
+/* 1: all are exact str and their bytes stand in t; 0: one is something else; -1: an
+ * exception. In every case texts_clear is due. */
+static inline int texts_of(texts *t, PyObject *const *args, int n)
+{
+    int i = 0;
+    for (; i < n && PyUnicode_CheckExact(args[i]) && PyUnicode_IS_COMPACT_ASCII(args[i]); i++)
+        t->at[i] = (pn_bytes){PyUnicode_1BYTE_DATA(args[i]), (size_t)PyUnicode_GET_LENGTH(args[i])};
+    t->n = 0;
+    return i == n ? 1 : texts_unlike(t, args, n);
 }
 
 static bool arity(const char *name, Py_ssize_t got, Py_ssize_t want)

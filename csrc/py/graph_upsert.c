@@ -1,26 +1,10 @@
-/* graph_upsert.c: nodes and relations put into a property graph, many in a call.
+/* graph_upsert.c: one node or relation put into a property graph.
  *
- * Both functions do the entries of a list from a place on, as long as each is out of the
- * ordinary in nothing, and tell how far they came: the caller does the next one the long
- * way, and calls again. Nothing is held between two entries, so code that runs when
- * something displaced is released, or the collector comes by, may do what it likes.
+ * What an ordinary entry asks for is done without Python code; the containers are the
+ * caller's, who holds them. Nothing is kept from one entry to the next, so code that runs
+ * when something displaced is released, or the collector comes by, may do what it likes.
  */
 #include "py/graph_models.h"
-
-/* Whether it was done: 1; 0: it is not for this function; -1: an exception. */
-typedef int (*put_one)(const pn_module_state *state, PyObject *graph, PyObject *entry);
-
-static PyObject *put_some(const pn_module_state *state, PyObject *graph, PyObject *list, Py_ssize_t from, put_one put)
-{
-    int done = from >= 0;
-    while (done > 0 && from < PyList_GET_SIZE(list)) {
-        PyObject *entry = Py_NewRef(PyList_GET_ITEM(list, from));
-        done = put(state, graph, entry);
-        Py_DECREF(entry);
-        from += done > 0;
-    }
-    return done < 0 ? NULL : PyLong_FromSsize_t(from);
-}
 
 /* ---- nodes ---- */
 
@@ -36,21 +20,15 @@ static PyObject *plain_id(const pn_graph_models *models, PyObject *node)
     return quoted ? NULL : id;
 }
 
-static int put_node(const pn_module_state *state, PyObject *nodes, PyObject *node)
+int pn_graph_put_node(const pn_module_state *state, PyObject *nodes, PyObject *node)
 {
     PyObject *id = Py_XNewRef(plain_id(state->graph_models, node));
-    if (id == NULL) return PyErr_Occurred() ? -1 : 0;
-    int failed = PyObject_SetItem(nodes, id, node);
+    bool plain = id != NULL;
+    if (!plain && !PyErr_Occurred()) id = PyObject_GetAttrString(node, "id");
+    if (id == NULL) return -1;
+    int failed = plain && pn_py_is_nodes(state, nodes) ? pn_py_nodes_put(nodes, id, node) : PyObject_SetItem(nodes, id, node);
     Py_DECREF(id);
-    return failed < 0 ? -1 : 1;
-}
-
-static PyObject *graph_put_nodes(PyObject *module, PyObject *args)
-{
-    PyObject *nodes, *list;
-    Py_ssize_t from;
-    if (!PyArg_ParseTuple(args, "O!O!n:graph_put_nodes", &PyDict_Type, &nodes, &PyList_Type, &list, &from)) return NULL;
-    return put_some(pn_state_of(module), nodes, list, from, put_node);
+    return failed < 0 ? -1 : 0;
 }
 
 /* ---- relations ---- */
@@ -123,10 +101,9 @@ static int put_parts(PyObject *const *containers, PyObject *const *parts, PyObje
     return done;
 }
 
-static int put_relation(const pn_module_state *state, PyObject *graph, PyObject *relation)
+int pn_graph_put_relation(const pn_module_state *state, PyObject *const containers[3], PyObject *relation)
 {
     const pn_graph_models *models = state->graph_models;
-    PyObject *const *containers = &PyTuple_GET_ITEM(graph, 0);
     PyObject *parts[3] = {NULL};
     if (!parts_of(models, relation, parts)) return PyErr_Occurred() ? -1 : 0;
     bool plain = stands_there(models, containers[0], parts[SOURCE]) && stands_there(models, containers[0], parts[TARGET]);
@@ -134,24 +111,3 @@ static int put_relation(const pn_module_state *state, PyObject *graph, PyObject 
     parts_clear(parts);
     return done;
 }
-
-static PyObject *graph_put_relations(PyObject *module, PyObject *args)
-{
-    pn_module_state *state = pn_state_of(module);
-    PyObject *graph, *list;
-    Py_ssize_t from;
-    if (!PyArg_ParseTuple(args, "O!O!n:graph_put_relations", &PyTuple_Type, &graph, &PyList_Type, &list, &from)) return NULL;
-    bool good = PyTuple_GET_SIZE(graph) == 3 && PyDict_Check(PyTuple_GET_ITEM(graph, 0)) &&
-                PyDict_CheckExact(PyTuple_GET_ITEM(graph, 1)) && pn_py_is_triplets(state, PyTuple_GET_ITEM(graph, 2));
-    if (!good) return PyErr_Format(PyExc_TypeError, "graph_put_relations() takes (dict, dict, TripletIndex)");
-    return put_some(state, graph, list, from, put_relation);
-}
-
-static PyMethodDef functions[] = {
-    {"graph_put_nodes", graph_put_nodes, METH_VARARGS, "graph_put_nodes(nodes, list, from) -> int: how far it came."},
-    {"graph_put_relations", graph_put_relations, METH_VARARGS,
-     "graph_put_relations((nodes, relations, triplets), list, from) -> int: how far it came."},
-    {NULL, NULL, 0, NULL},
-};
-
-int pn_py_add_graph_upsert(PyObject *module) { return PyModule_AddFunctions(module, functions); }

@@ -41,7 +41,7 @@ static int module_exec(PyObject *module)
         pn_py_add_vector,      pn_py_add_graph, pn_py_add_files,   pn_py_add_registry,
         pn_py_add_pool,        pn_py_add_doc_reads, pn_py_add_doc_methods,
         pn_py_add_graph_models, pn_py_add_graph_nodes, pn_py_add_graph_triplets,
-        pn_py_add_graph_upsert, pn_py_add_graph_search, pn_py_add_graph_encode, pn_py_add_graph_decode,
+        pn_py_add_graph_property, pn_py_add_graph_search, pn_py_add_graph_encode, pn_py_add_graph_decode,
         pn_py_add_pack,        pn_py_add_pack_batch, pn_py_add_pack_upkeep, pn_py_add_vector_methods,
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -60,6 +60,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->graph_view_type);
     Py_VISIT(state->graph_by_hand);
     Py_VISIT(state->graph_data_name);
+    Py_VISIT(state->nodes_type);
     Py_VISIT(state->triplets_type);
     Py_VISIT(state->text_type);
     Py_VISIT(state->snapshot_type);
@@ -72,6 +73,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->doc_methods);
     int stop = pn_doc_classes_traverse(state->doc_classes, visit, arg);
     if (!stop) stop = pn_graph_models_traverse(state->graph_models, visit, arg);
+    if (!stop) stop = pn_property_classes_traverse(state->property_classes, visit, arg);
     if (stop == 0) stop = pn_vector_classes_traverse(state->vector_classes, visit, arg);
     return stop ? stop : pn_node_readers_traverse(state->node_readers, visit, arg);
 }
@@ -87,6 +89,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->graph_view_type);
     Py_CLEAR(state->graph_by_hand);
     Py_CLEAR(state->graph_data_name);
+    Py_CLEAR(state->nodes_type);
     Py_CLEAR(state->triplets_type);
     Py_CLEAR(state->text_type);
     Py_CLEAR(state->snapshot_type);
@@ -106,6 +109,9 @@ static int module_clear(PyObject *module)
     pn_graph_models *models = state->graph_models;
     state->graph_models = NULL;
     pn_graph_models_free(models);
+    pn_property_classes *property_classes = state->property_classes;
+    state->property_classes = NULL;
+    pn_property_classes_free(property_classes);
     pn_vector_classes *vector_classes = state->vector_classes;
     state->vector_classes = NULL;
     pn_vector_classes_free(vector_classes);
@@ -117,6 +123,17 @@ static void module_free(void *module)
 {
     module_clear((PyObject *)module);
     pn_alloc_put(&pn_alloc_system, pn_state_of(module)->keys); /* not before: tables point at it */
+}
+
+int pn_py_own_methods(PyTypeObject *cls, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *method = PyDescr_NewMethod(cls, methods);
+        int failed = method ? PyObject_SetAttrString((PyObject *)cls, methods->ml_name, method) : -1;
+        Py_XDECREF(method);
+        if (failed) return -1;
+    }
+    return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -16,6 +16,7 @@ typedef struct pn_node_readers pn_node_readers; /* node_decode.h */
 typedef struct pn_doc_classes pn_doc_classes;   /* doc_type.c */
 typedef struct pn_graph_models pn_graph_models; /* graph_models.h */
 typedef struct pn_vector_classes pn_vector_classes; /* vector_methods.c */
+typedef struct pn_property_classes pn_property_classes; /* graph_property.c */
 
 typedef struct pn_module_state {
     PyTypeObject *kv_type;
@@ -28,7 +29,9 @@ typedef struct pn_module_state {
     PyObject *graph_by_hand;
     int graph_inner_limit;
     PyObject *graph_data_name;     /* "_data" */
+    PyTypeObject *nodes_type;      /* NodeIndex */
     PyTypeObject *triplets_type;   /* TripletIndex */
+    pn_property_classes *property_classes; /* what PropertyMethods was told of, or NULL */
     pn_graph_models *graph_models; /* of a property graph, or NULL */
     Py_ssize_t graph_renames;      /* how often a node of one may have got another id */
     PyTypeObject *text_type;
@@ -61,6 +64,10 @@ static inline pn_module_state *pn_state_of_type(PyTypeObject *type)
     return m ? pn_state_of(m) : NULL;
 }
 
+/* Makes the methods of a base the class's own as well. CPython calls a C method directly, from code
+ * that ran a few times, only for an object of the very class that the method belongs to. */
+int pn_py_own_methods(PyTypeObject *cls, PyMethodDef *methods);
+
 int pn_py_add_json(PyObject *module);     /* json_decode.c: encode and decode, for tests */
 int pn_py_add_kv(PyObject *module);       /* kv_type.c: KVTable */
 int pn_py_add_nodes(PyObject *module);    /* node_encode.c: node objects to text */
@@ -83,7 +90,9 @@ void pn_graph_models_free(pn_graph_models *models);
 int pn_graph_models_traverse(pn_graph_models *models, visitproc visit, void *arg);
 int pn_py_add_graph_nodes(PyObject *module); /* graph_nodes.c: NodeIndex */
 int pn_py_add_graph_triplets(PyObject *module); /* graph_triplets.c: TripletIndex */
-int pn_py_add_graph_upsert(PyObject *module); /* graph_upsert.c: many nodes, many relations */
+int pn_py_add_graph_property(PyObject *module); /* graph_property.c: PropertyMethods */
+void pn_property_classes_free(pn_property_classes *classes);
+int pn_property_classes_traverse(pn_property_classes *classes, visitproc visit, void *arg);
 int pn_py_add_graph_search(PyObject *module); /* graph_search.c: triplets by label */
 int pn_py_add_graph_encode(PyObject *module); /* graph_encode.c: a property graph to text */
 int pn_py_add_graph_decode(PyObject *module); /* graph_decode.c: and back */

@@ -64,13 +64,14 @@ static uint32_t take_id(pn_graph *g)
     return id;
 }
 
-/* One more use of a word. `owner` holds its bytes; NULL: they are copied if it is new. */
-static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *id)
+/* One more use of a word, whose hash is known. `owner` holds its bytes; NULL: they are copied if
+ * it is new. */
+static pn_status word_use(pn_graph *g, pn_bytes text, uint32_t hash, pn_blob *owner, uint32_t *id)
 {
     void *value;
     bool added;
     PN_TRY(word_room(g));
-    PN_TRY(pn_omap_put(&g->words, text, owner, &value, &added));
+    PN_TRY(pn_omap_put_hashed(&g->words, text, hash, owner, &value, &added));
     if (!added) {
         memcpy(id, value, sizeof *id);
         PN_FAIL_IF(g->table[*id].uses == UINT32_MAX, PN_ERR_RANGE);
@@ -86,14 +87,45 @@ static pn_status word_use(pn_graph *g, pn_bytes text, pn_blob *owner, uint32_t *
 
 static pn_bytes word_text(const pn_graph *g, uint32_t id) { return (pn_bytes){g->table[id].ptr, g->table[id].len}; }
 
-static void word_drop(pn_graph *g, uint32_t id)
+static void word_gone(pn_graph *g, uint32_t id, uint32_t hash)
 {
     word *w = &g->table[id];
-    if (--w->uses > 0) return;
-    pn_omap_remove(&g->words, word_text(g, id), NULL);
+    pn_omap_remove_hashed(&g->words, word_text(g, id), hash, NULL);
     w->ptr = NULL;
     w->len = g->free_id;
     g->free_id = id;
+}
+
+static void word_drop_hashed(pn_graph *g, uint32_t id, uint32_t hash)
+{
+    if (--g->table[id].uses == 0) word_gone(g, id, hash);
+}
+
+static void word_drop(pn_graph *g, uint32_t id)
+{
+    if (--g->table[id].uses == 0) word_gone(g, id, pn_omap_near(&g->words, word_text(g, id)));
+}
+
+/* The hashes of a triplet. Their places in the tables are brought near all at once: a graph of
+ * some size is seldom in the cache, and a change waits for little else. */
+typedef struct hashes {
+    uint32_t subj, rel, obj;
+} hashes;
+
+static void words_near(const pn_graph *g, pn_bytes rel, pn_bytes obj, hashes *h)
+{
+    h->rel = pn_omap_near(&g->words, rel);
+    h->obj = pn_omap_near(&g->words, obj);
+}
+
+static hashes triplet_near(const pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj)
+{
+    hashes h = {.subj = pn_omap_near(&g->subjects, subj)};
+    words_near(g, rel, obj, &h);
+    pn_omap_nearer(&g->subjects, h.subj);
+    pn_omap_nearer(&g->words, h.rel);
+    pn_omap_nearer(&g->words, h.obj);
+    return h;
 }
 
 /* ---- the pairs of one subject ---- */
@@ -202,6 +234,15 @@ static void drop_pairs(pn_graph *g, pn_links *l)
 
 /* ---- the graph ---- */
 
+/* The first triplets find their tables made. */
+static pn_status first_room(pn_graph *g)
+{
+    enum { SUBJECTS = 4, WORDS = 8 };
+    PN_TRY(pn_omap_reserve(&g->subjects, SUBJECTS));
+    PN_TRY(pn_omap_reserve(&g->words, WORDS));
+    return word_room(g);
+}
+
 pn_status pn_graph_new(const pn_alloc *alloc, pn_graph **out)
 {
     pn_graph *g = pn_alloc_zero(alloc, 1, sizeof *g);
@@ -213,8 +254,10 @@ pn_status pn_graph_new(const pn_alloc *alloc, pn_graph **out)
     pn_changes_init(&g->track.changes, alloc);
     pn_changes_init(&g->track.taken, alloc);
     pn_omap_init(&g->track.lives, alloc, sizeof(pn_live_note *));
-    *out = g;
-    return PN_OK;
+    pn_status s = first_room(g);
+    if (s == PN_OK) *out = g;
+    else pn_graph_free(g, NULL, NULL);
+    return s;
 }
 
 void pn_graph_free(pn_graph *g, pn_graph_release release, void *ctx)
@@ -333,21 +376,21 @@ static pn_status link_words(pn_graph *g, pn_links *l, pair p, bool *added)
 }
 
 /* `owner` as in word_use, for both texts each. */
-static pn_status link_texts(pn_graph *g, pn_links *l, pn_bytes rel, pn_blob *rel_owner, pn_bytes obj,
+static pn_status link_texts(pn_graph *g, pn_links *l, const hashes *h, pn_bytes rel, pn_blob *rel_owner, pn_bytes obj,
                             pn_blob *obj_owner, bool *added)
 {
     pair p;
     bool fresh = false;
-    PN_TRY(word_use(g, rel, rel_owner, &p.rel));
-    pn_status s = word_use(g, obj, obj_owner, &p.obj);
+    PN_TRY(word_use(g, rel, h->rel, rel_owner, &p.rel));
+    pn_status s = word_use(g, obj, h->obj, obj_owner, &p.obj);
     if (s != PN_OK) {
-        word_drop(g, p.rel);
+        word_drop_hashed(g, p.rel, h->rel);
         return s;
     }
     s = link_words(g, l, p, &fresh);
     if (!fresh || s != PN_OK) {
-        word_drop(g, p.rel);
-        word_drop(g, p.obj);
+        word_drop_hashed(g, p.rel, h->rel);
+        word_drop_hashed(g, p.obj, h->obj);
     }
     if (s == PN_OK) *added = fresh;
     return s;
@@ -357,22 +400,24 @@ pn_status pn_graph_upsert(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj
 {
     void *value;
     bool fresh;
-    PN_TRY(pn_omap_put(&g->subjects, subj, NULL, &value, &fresh));
+    PN_FAIL_IF(subj.len > UINT32_MAX || rel.len > UINT32_MAX || obj.len > UINT32_MAX, PN_ERR_RANGE);
+    hashes h = triplet_near(g, subj, rel, obj);
+    PN_TRY(pn_omap_put_hashed(&g->subjects, subj, h.subj, NULL, &value, &fresh));
     pn_links *l = value;
     PN_FAIL_IF(l->live != NULL, PN_ERR_UNSUPPORTED);
-    pn_status s = link_texts(g, l, rel, NULL, obj, NULL, added);
+    pn_status s = link_texts(g, l, &h, rel, NULL, obj, NULL, added);
     if (s == PN_OK && *added) note_put(g, l, fresh);
     if (s != PN_OK && fresh) {
         drop_pairs(g, l);
-        pn_omap_remove(&g->subjects, subj, NULL);
+        pn_omap_remove_hashed(&g->subjects, subj, h.subj, NULL);
     }
     return s;
 }
 
 /* The pair of two texts, if both are words. */
-static bool known_pair(const pn_graph *g, pn_bytes rel, pn_bytes obj, pair *p)
+static bool known_pair(const pn_graph *g, const hashes *h, pn_bytes rel, pn_bytes obj, pair *p)
 {
-    const uint32_t *r = pn_omap_get(&g->words, rel), *o = pn_omap_get(&g->words, obj);
+    const uint32_t *r = pn_omap_get_hashed(&g->words, rel, h->rel), *o = pn_omap_get_hashed(&g->words, obj, h->obj);
     if (r == NULL || o == NULL) return false;
     *p = (pair){*r, *o};
     return true;
@@ -380,21 +425,22 @@ static bool known_pair(const pn_graph *g, pn_bytes rel, pn_bytes obj, pair *p)
 
 pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed, size_t *left)
 {
-    pn_links *l = pn_omap_get(&g->subjects, subj);
+    hashes h = triplet_near(g, subj, rel, obj);
+    pn_links *l = pn_omap_get_hashed(&g->subjects, subj, h.subj);
     PN_FAIL_IF(l != NULL && l->live != NULL, PN_ERR_UNSUPPORTED);
     *removed = false;
     *left = l ? l->count : 0;
     pair p;
     uint32_t slot;
-    if (l == NULL || !known_pair(g, rel, obj, &p)) return PN_OK;
+    if (l == NULL || !known_pair(g, &h, rel, obj, &p)) return PN_OK;
     uint32_t n = find_pair(l, p, &slot);
     if (n == GONE) return PN_OK;
     l->pairs[n] = (pair){GONE, GONE};
     l->count--;
     if (l->index != NULL) l->index[slot] = GONE;
     if (l->count < l->used / 2 || l->count == 0) sweep(l);
-    word_drop(g, p.rel);
-    word_drop(g, p.obj);
+    word_drop_hashed(g, p.rel, h.rel);
+    word_drop_hashed(g, p.obj, h.obj);
     note_put(g, l, false);
     *removed = true;
     *left = l->count;
@@ -480,13 +526,15 @@ static pn_status load_pair(loader *ld, pn_links *l)
     pn_bytes rel, obj;
     pn_blob *rel_owner, *obj_owner;
     bool more, added;
+    hashes h = {0};
     PN_FAIL_IF(pn_json_peek(&ld->r) != PN_JSON_ARRAY, PN_ERR_UNSUPPORTED);
     PN_TRY(pn_json_array_begin(&ld->r));
     PN_TRY(read_word(ld, &ld->scratch[0], &rel, &rel_owner));
     PN_TRY(read_word(ld, &ld->scratch[1], &obj, &obj_owner));
     PN_TRY(pn_json_array_next(&ld->r, &more));
     PN_FAIL_IF(more, PN_ERR_UNSUPPORTED);
-    PN_TRY(link_texts(ld->g, l, rel, rel_owner, obj, obj_owner, &added));
+    words_near(ld->g, rel, obj, &h);
+    PN_TRY(link_texts(ld->g, l, &h, rel, rel_owner, obj, obj_owner, &added));
     return added ? PN_OK : PN_ERR_UNSUPPORTED;
 }
 

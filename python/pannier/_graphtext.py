@@ -35,7 +35,7 @@ _SAMPLES: Dict[Any, Dict[str, Any]] = {
 _STATE = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 _CONSTRUCTION = (
     "__init__", "__new__", "__getattribute__", "__pydantic_validator__", "__pydantic_serializer__", "id",
-    "model_validate", "model_dump_json",
+    "model_validate", "model_dump_json", "add_node", "add_triplet", "add_relation", "_get_relation_key",
 )  # fmt: skip
 
 # What pydantic versions might print or read in another way.

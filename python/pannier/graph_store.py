@@ -370,14 +370,6 @@ class _ByHand(PeerStore):
     del _method
 
 
-graph_classes(
-    NativeGraphData,
-    GraphDict,
-    _INNER_LIMIT,
-    (_ByHand.get, _ByHand.get_rel_map, _ByHand.upsert_triplet, _ByHand.delete, _ByHand.to_dict),
-)
-
-
 class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
     """LlamaIndex's ``SimpleGraphStore``.
 
@@ -476,3 +468,12 @@ class SimpleGraphStore(GraphMethods, _ByHand):  # type: ignore[misc]
     def from_dict(cls, save_dict: dict) -> "SimpleGraphStore":
         """The store of a dict that :meth:`to_dict` returned; a deep copy."""
         return cls(NativeGraphData.from_dict(save_dict))
+
+
+graph_classes(
+    SimpleGraphStore,
+    NativeGraphData,
+    GraphDict,
+    _INNER_LIMIT,
+    (_ByHand.get, _ByHand.get_rel_map, _ByHand.upsert_triplet, _ByHand.delete, _ByHand.to_dict),
+)

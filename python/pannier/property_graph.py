@@ -27,7 +27,7 @@ import io
 import json
 import os
 import sys
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import fsspec
 from llama_index.core.graph_stores.simple_labelled import (
@@ -36,7 +36,6 @@ from llama_index.core.graph_stores.simple_labelled import (
 from llama_index.core.graph_stores.types import (
     DEFAULT_PERSIST_DIR,
     DEFAULT_PG_PERSIST_FNAME,
-    ChunkNode,
     EntityNode,
     LabelledNode,
     LabelledPropertyGraph,
@@ -282,15 +281,6 @@ def _every_touching(graph: LabelledPropertyGraph, ids: Any) -> List[Triplet]:
 # ----- Changing -----
 
 
-def _plain_containers(graph: Any) -> Any:
-    """(nodes, relations, triplets) that the core can put relations into, or None."""
-    if type(graph) is not LabelledPropertyGraph:
-        return None
-    found = (graph.nodes, graph.relations, graph.triplets)
-    plain = type(found[0]) in _DICTS and type(found[1]) is dict and type(found[2]) is TripletSet
-    return found if plain else None
-
-
 def _bring_back(relations: Dict[str, Relation], key: Key, name: str, relation: Relation) -> None:
     """A triplet that was there gets the relation if it has none, which is looked for by the
     ids of its nodes. ``source_id`` and ``target_id`` may spell them in another way: with
@@ -301,10 +291,11 @@ def _bring_back(relations: Dict[str, Relation], key: Key, name: str, relation: R
 
 def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
     """``graph.add_relation(relation)`` in one go, but a relation that is gone comes back."""
-    nodes, source, target, label = graph.nodes, relation.source_id, relation.target_id, relation.label
+    nodes, source = graph.nodes, relation.source_id
     subj = nodes.get(source)
     if subj is None:
         subj = nodes[source] = EntityNode(name=source)
+    target, label = relation.target_id, relation.label
     obj = nodes.get(target)
     if obj is None:
         obj = nodes[target] = EntityNode(name=target)
@@ -319,6 +310,19 @@ def _add_relation(graph: LabelledPropertyGraph, relation: Relation) -> None:
         nodes[subj_id] = subj
         nodes[obj_id] = obj
     graph.relations[name] = relation
+
+
+def _upsert_relation(store: Any, relation: Relation) -> None:
+    """``store.graph.add_relation(relation)``, of any kind."""
+    graph = store.graph
+    ours = type(graph) is LabelledPropertyGraph
+    if ours and type(relation) is Relation:
+        _add_relation(graph, relation)
+        return
+    graph.add_relation(relation)
+    if ours:
+        key = (graph.nodes[relation.source_id].id, relation.id, graph.nodes[relation.target_id].id)
+        _bring_back(graph.relations, key, graph._get_relation_key(relation=relation), relation)
 
 
 def _delete_triplet(graph: Any, triplet: Triplet) -> None:
@@ -344,8 +348,10 @@ class _UnserializableGraph(UnserializableError, ValueError):
     """LlamaIndex raises pydantic's PydanticSerializationError here, a ValueError."""
 
 
-class SimplePropertyGraphStore(PeerPropertyGraphStore):
+class SimplePropertyGraphStore(_core.PropertyMethods, PeerPropertyGraphStore):  # type: ignore[misc]
     """LlamaIndex's ``SimplePropertyGraphStore``.
+
+    ``upsert_nodes`` and ``upsert_relations`` are those of PropertyMethods.
 
     Args:
         graph (Optional[LabelledPropertyGraph]): contents, used as they are.
@@ -476,56 +482,6 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
             hops = walk.take(walk.unseen(self._rows(keys)))
         return walk.found[:limit] if depth > 0 else []
 
-    def upsert_nodes(self, nodes: Sequence[LabelledNode]) -> None:
-        """Add nodes, each in the place of the one that has its id."""
-        graph = self.graph
-        if type(graph) is not LabelledPropertyGraph:
-            super().upsert_nodes(nodes)
-            return
-        stored = graph.nodes
-        if type(nodes) is not list or len(nodes) < 2 or type(stored) not in _DICTS:
-            for node in nodes:
-                stored[node.name.replace('"', " ") if type(node) is EntityNode else node.id] = node
-            return
-        done = 0
-        while True:
-            done = _core.graph_put_nodes(stored, nodes, done)
-            if done >= len(nodes):
-                return
-            stored[nodes[done].id] = nodes[done]
-            done += 1
-
-    def upsert_relations(self, relations: List[Relation]) -> None:
-        """Add relations, and nodes for ends that are not there.
-
-        A relation of a triplet that is there stays what it is, but for one that is
-        gone (two triplets can share one, and deleting either takes it away).
-        """
-        if type(relations) is not list:
-            for relation in relations:
-                self._upsert_relation(relation)
-            return
-        done = 0
-        while True:
-            containers = _plain_containers(self.graph)
-            if containers is not None:
-                done = _core.graph_put_relations(containers, relations, done)
-            if done >= len(relations):
-                return
-            self._upsert_relation(relations[done])
-            done += 1
-
-    def _upsert_relation(self, relation: Relation) -> None:
-        graph = self.graph
-        ours = type(graph) is LabelledPropertyGraph
-        if ours and type(relation) is Relation:
-            _add_relation(graph, relation)
-            return
-        graph.add_relation(relation)
-        if ours:
-            key = (graph.nodes[relation.source_id].id, relation.id, graph.nodes[relation.target_id].id)
-            _bring_back(graph.relations, key, graph._get_relation_key(relation=relation), relation)
-
     def delete(
         self,
         entity_names: Optional[List[str]] = None,
@@ -620,6 +576,15 @@ class SimplePropertyGraphStore(PeerPropertyGraphStore):
         data = super().to_dict()
         data["triplets"] = list(data["triplets"])
         return data
+
+
+_core.property_classes(
+    SimplePropertyGraphStore,
+    LabelledPropertyGraph,
+    NodeDict,
+    TripletSet,
+    (PeerPropertyGraphStore.upsert_nodes, PeerPropertyGraphStore.upsert_relations, _upsert_relation),
+)
 
 
 def _read(data: bytes, path: Any) -> Any:

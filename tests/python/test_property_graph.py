@@ -852,6 +852,136 @@ def test_a_replaced_method_is_the_one_that_runs(tmp_path: Any, monkeypatch: Any)
     assert type(Own.from_persist_path(str(path))) is Own and len(calls) == 4
 
 
+@pytest.mark.parametrize("owner, name", [(LabelledPropertyGraph, "add_node"), (EntityNode, "id")])
+def test_a_replaced_method_puts_nodes(owner: Any, name: str, monkeypatch: Any) -> None:
+    nodes = [EntityNode(name="a"), EntityNode(name="b")]
+    if name == "id":
+        monkeypatch.setattr(owner, name, property(lambda node: "id of " + node.name))
+    else:
+        monkeypatch.setattr(owner, name, lambda graph, node: graph.nodes.__setitem__("mine " + node.name, node))
+    peer, store = Peer(), SimplePropertyGraphStore()
+    for each in (peer, store):
+        each.upsert_nodes(nodes)
+    assert list(store.graph.nodes) == list(peer.graph.nodes) and "a" not in store.graph.nodes
+    monkeypatch.undo()
+    store.upsert_nodes(nodes)
+    assert list(store.graph.nodes)[2:] == ["a", "b"]
+
+
+def test_a_replaced_add_relation_is_the_one_that_runs(monkeypatch: Any) -> None:
+    calls: List[Any] = []
+    monkeypatch.setattr(LabelledPropertyGraph, "add_relation", lambda graph, relation: calls.append(relation))
+    relation = Relation(label="r", source_id="a", target_id="b")
+    store = SimplePropertyGraphStore()
+    store.upsert_relations([relation])
+    assert calls == [relation] and not store.graph.nodes
+
+
+class Named:
+    """A node of nobody's class, whose id may do anything."""
+
+    def __init__(self, then: Callable[[], Any]) -> None:
+        self.then = then
+
+    @property
+    def id(self) -> str:
+        self.then()
+        return "named"
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as e:
+        return type(e), str(e)
+
+
+@pytest.mark.parametrize(
+    "method, args, kwargs",
+    [
+        ("upsert_nodes", (), {}),
+        ("upsert_nodes", ([], 0), {}),
+        ("upsert_nodes", (), {"node": []}),
+        ("upsert_nodes", ([],), {"nodes": []}),
+        ("upsert_nodes", (5,), {}),
+        ("upsert_nodes", (), {"nodes": [EntityNode(name="a")]}),
+        ("upsert_nodes", ((EntityNode(name='a"b'), EntityNode(name="ü")),), {}),
+        ("upsert_nodes", ([EntityNode(name="a"), ChunkNode(text="t"), ChunkNode(text="t", id_="c"), 5, EntityNode(name="z")],), {}),
+        ("upsert_nodes", ([EntityNode.model_construct(name=5)],), {}),
+        ("upsert_nodes", ([EntityNode.model_construct()],), {}),
+        ("upsert_nodes", ([ChunkNode.model_construct(text="t", id_=[])],), {}),
+        ("upsert_relations", (), {}),
+        ("upsert_relations", (None,), {}),
+        ("upsert_relations", (), {"relations": [Relation(label="r", source_id="a", target_id="b")]}),
+        ("upsert_relations", ({"r": 1},), {}),
+        ("upsert_relations", ([Relation.model_construct(label="r", source_id="a")],), {}),
+        ("upsert_relations", ([Relation.model_construct(label=None, source_id="a", target_id="a")],), {}),
+    ],
+)
+@pytest.mark.parametrize("few", [0, 2])
+def test_odd_arguments_do_what_they_do_to_the_peer(method: str, args: Any, kwargs: Any, few: int) -> None:
+    seen = []
+    for kind in (Peer, SimplePropertyGraphStore):
+        store = kind()
+        store.upsert_nodes([EntityNode(name=f"n{i}") for i in range(few)])
+        out = outcome_of(lambda: getattr(store, method)(*args, **kwargs))
+        graph = store.graph
+        seen.append((out, list(graph.nodes), list(graph.relations), sorted(map(repr, graph.triplets))))
+    assert seen[0] == seen[1]
+
+
+def test_iterators_and_lists_that_grow_are_taken_as_by_the_peer() -> None:
+    for kind in (Peer, SimplePropertyGraphStore):
+        store = kind()
+        nodes: List[Any] = [EntityNode(name="a")]
+        nodes.append(Named(lambda: nodes.append(EntityNode(name="late")) if len(nodes) < 4 else None))
+        store.upsert_nodes(nodes)
+        store.upsert_nodes(node for node in [EntityNode(name="from an iterator")])
+        assert list(store.graph.nodes) == ["a", "named", "late", "from an iterator"]
+
+
+@pytest.mark.parametrize("what", ["graph", "nodes", "foreign"])
+def test_a_graph_replaced_by_an_entry_gets_the_rest(what: str) -> None:
+    class Own(LabelledPropertyGraph):
+        pass
+
+    ends = []
+    for kind in (Peer, SimplePropertyGraphStore):
+        store = kind()
+        store.upsert_nodes([EntityNode(name="old")])
+        before = store.graph
+
+        def replace() -> None:
+            if what == "nodes":
+                store.graph.nodes = {}
+            else:
+                store.graph = LabelledPropertyGraph() if what == "graph" else Own()
+
+        store.upsert_nodes([EntityNode(name="a"), Named(replace), EntityNode(name="b")])
+        store.upsert_relations([Relation(label="r", source_id="b", target_id="c")])
+        ends.append((list(before.nodes), list(store.graph.nodes), list(store.graph.relations)))
+        assert store.get(ids=["b"])[0].id == "b"
+    assert ends[0] == ends[1]
+
+
+def test_a_store_has_its_methods_itself() -> None:
+    """CPython calls a C method directly only for an object of the class that has it."""
+    for cls, names in (
+        (SimplePropertyGraphStore, ["upsert_nodes", "upsert_relations"]),
+        (pannier.SimpleGraphStore, ["get", "get_rel_map", "upsert_triplet", "delete", "to_dict"]),
+    ):
+        assert [vars(cls)[name].__objclass__ for name in names] == [cls] * len(names)
+
+    class Own(SimplePropertyGraphStore):
+        def upsert_nodes(self, nodes: Any) -> None:
+            super().upsert_nodes(list(nodes)[:1])
+
+    store = Own()
+    store.upsert_nodes([EntityNode(name="a"), EntityNode(name="b")])
+    store.upsert_relations([Relation(label="r", source_id="a", target_id="c")])
+    assert list(store.graph.nodes) == ["a", "c"] and len(copy.deepcopy(store).get_triplets(ids=["c"])) == 1
+
+
 def test_async_methods_call_these() -> None:
     import asyncio
 
