@@ -312,24 +312,14 @@ static PyObject *table_upsert(PyObject *op, PyObject *const *args, Py_ssize_t n)
     return arity("upsert", n, 3) ? told(pn_py_graph_upsert(op, args)) : NULL;
 }
 
-/* Removes the pair; a subject that is left without any goes too. */
-static pn_status delete_pair(pn_graph *g, const texts *t)
-{
-    bool removed;
-    size_t left;
-    void *live;
-    PN_TRY(pn_graph_delete(g, t->at[0], t->at[1], t->at[2], &removed, &left));
-    if (removed && left == 0) pn_graph_remove(g, t->at[0], &live);
-    return PN_OK;
-}
-
 int pn_py_graph_delete(PyObject *table, PyObject *const *args)
 {
     pn_graph *g = graph_of(table);
     if (g == NULL) return -1;
     texts t;
+    bool removed;
     int ok = change_of(g, &t, args);
-    pn_status s = ok == 1 ? delete_pair(g, &t) : PN_ERR_UNSUPPORTED;
+    pn_status s = ok == 1 ? pn_graph_delete(g, t.at[0], t.at[1], t.at[2], false, &removed) : PN_ERR_UNSUPPORTED;
     texts_clear(&t);
     return ok < 0 ? -1 : s == PN_OK;
 }

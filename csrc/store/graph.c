@@ -16,11 +16,14 @@ typedef struct pair {
 
 struct pn_links {
     void *live;      /* set: the rest is zero */
-    pair *pairs;
+    union {
+        pair one;    /* while cap is 0: many a subject has a single pair */
+        pair *many;
+    } at;
     uint32_t *index; /* pair number + 1, 0 empty, GONE a grave; NULL while used <= LINEAR */
     uint32_t used;   /* pairs, removed ones included */
     uint32_t count;  /* pairs */
-    uint32_t cap;    /* room in pairs */
+    uint32_t cap;    /* room at `many` */
     uint32_t mask;   /* slots - 1 */
 };
 
@@ -106,8 +109,9 @@ static void word_drop(pn_graph *g, uint32_t id)
     if (--g->table[id].uses == 0) word_gone(g, id, pn_omap_near(&g->words, word_text(g, id)));
 }
 
-/* The hashes of a triplet. Their places in the tables are brought near all at once: a graph of
- * some size is seldom in the cache, and a change waits for little else. */
+/* The hashes of a triplet. Their places in the tables of a graph of some size, which is seldom
+ * in the cache, are brought near all at once: a change waits for little else. */
+enum { SOME_SIZE = 512 };
 typedef struct hashes {
     uint32_t subj, rel, obj;
 } hashes;
@@ -122,6 +126,7 @@ static hashes triplet_near(const pn_graph *g, pn_bytes subj, pn_bytes rel, pn_by
 {
     hashes h = {.subj = pn_omap_near(&g->subjects, subj)};
     words_near(g, rel, obj, &h);
+    if (pn_omap_len(&g->words) < SOME_SIZE) return h;
     pn_omap_nearer(&g->subjects, h.subj);
     pn_omap_nearer(&g->words, h.rel);
     pn_omap_nearer(&g->words, h.obj);
@@ -129,6 +134,10 @@ static hashes triplet_near(const pn_graph *g, pn_bytes subj, pn_bytes rel, pn_by
 }
 
 /* ---- the pairs of one subject ---- */
+
+static const pair *pairs_of(const pn_links *l) { return l->cap ? l->at.many : &l->at.one; }
+static pair *own_pairs(pn_links *l) { return l->cap ? l->at.many : &l->at.one; }
+static uint32_t room_of(const pn_links *l) { return l->cap ? l->cap : 1; }
 
 static bool same(pair a, pair b) { return a.rel == b.rel && a.obj == b.obj; }
 
@@ -142,7 +151,7 @@ static uint32_t spread(pair p)
 
 static void index_put(pn_links *l, uint32_t number)
 {
-    uint32_t i = spread(l->pairs[number]) & l->mask;
+    uint32_t i = spread(pairs_of(l)[number]) & l->mask;
     for (uint32_t step = 1; l->index[i] != 0 && l->index[i] != GONE; step++) i = (i + step) & l->mask;
     l->index[i] = number + 1;
 }
@@ -150,15 +159,16 @@ static void index_put(pn_links *l, uint32_t number)
 /* The number of the pair, or GONE; *slot is where the index holds it. */
 static uint32_t find_pair(const pn_links *l, pair p, uint32_t *slot)
 {
+    const pair *pairs = pairs_of(l);
     *slot = 0;
     if (l->index == NULL) {
         for (uint32_t n = 0; n < l->used; n++)
-            if (same(l->pairs[n], p)) return n;
+            if (same(pairs[n], p)) return n;
         return GONE;
     }
     uint32_t i = spread(p) & l->mask;
     for (uint32_t step = 1; l->index[i] != 0; i = (i + step++) & l->mask) {
-        if (l->index[i] == GONE || !same(l->pairs[l->index[i] - 1], p)) continue;
+        if (l->index[i] == GONE || !same(pairs[l->index[i] - 1], p)) continue;
         *slot = i;
         return l->index[i] - 1;
     }
@@ -169,8 +179,9 @@ static uint32_t find_pair(const pn_links *l, pair p, uint32_t *slot)
 static void sweep(pn_links *l)
 {
     uint32_t to = 0;
+    pair *pairs = own_pairs(l);
     for (uint32_t from = 0; from < l->used; from++)
-        if (l->pairs[from].rel != GONE) l->pairs[to++] = l->pairs[from];
+        if (pairs[from].rel != GONE) pairs[to++] = pairs[from];
     assert(to == l->count);
     l->used = to;
     if (l->index == NULL) return;
@@ -194,42 +205,53 @@ static pn_status index_grow(const pn_alloc *alloc, pn_links *l, size_t n)
     return PN_OK;
 }
 
+static pn_status grow_pairs(const pn_alloc *alloc, pn_links *l)
+{
+    PN_FAIL_IF(l->cap >= UINT32_MAX - 16, PN_ERR_RANGE);
+    uint64_t cap = (uint64_t)room_of(l) + room_of(l) / 2 + 1;
+    if (cap > UINT32_MAX - 16) cap = UINT32_MAX - 16;
+    PN_FAIL_IF(cap > SIZE_MAX / sizeof(pair), PN_ERR_NOMEM);
+    pair *pairs = pn_alloc_grow(alloc, l->cap ? l->at.many : NULL, (size_t)cap * sizeof(pair));
+    PN_FAIL_IF(pairs == NULL, PN_ERR_NOMEM);
+    if (l->cap == 0) pairs[0] = l->at.one;
+    l->at.many = pairs;
+    l->cap = (uint32_t)cap;
+    return PN_OK;
+}
+
 /* Room for one more pair, and an index once the pairs are many. Slots in use, graves
  * included, never outnumber `used`: a sweep clears both. */
 static pn_status pair_room(const pn_alloc *alloc, pn_links *l)
 {
-    if (l->used == l->cap && l->count < l->used - l->used / 4) sweep(l);
-    if (l->used == l->cap) {
-        PN_FAIL_IF(l->cap >= UINT32_MAX - 16, PN_ERR_RANGE);
-        uint64_t cap = (uint64_t)l->cap + l->cap / 2 + 1;
-        if (cap > UINT32_MAX - 16) cap = UINT32_MAX - 16;
-        PN_FAIL_IF(cap > SIZE_MAX / sizeof(pair), PN_ERR_NOMEM);
-        pair *pairs = pn_alloc_grow(alloc, l->pairs, (size_t)cap * sizeof(pair));
-        PN_FAIL_IF(pairs == NULL, PN_ERR_NOMEM);
-        l->pairs = pairs;
-        l->cap = (uint32_t)cap;
-    }
+    if (l->used == room_of(l) && l->count < l->used - l->used / 4) sweep(l);
+    if (l->used == room_of(l)) PN_TRY(grow_pairs(alloc, l));
     return l->used < LINEAR ? PN_OK : index_grow(alloc, l, (size_t)l->used + 1);
 }
 
 static void append_pair(pn_links *l, pair p)
 {
-    l->pairs[l->used] = p;
+    own_pairs(l)[l->used] = p;
     if (l->index != NULL) index_put(l, l->used);
     l->used++;
     l->count++;
 }
 
-static void drop_pairs(pn_graph *g, pn_links *l)
+static void free_pairs(pn_graph *g, pn_links *l)
 {
-    for (uint32_t n = 0; n < l->used; n++) {
-        if (l->pairs[n].rel == GONE) continue;
-        word_drop(g, l->pairs[n].rel);
-        word_drop(g, l->pairs[n].obj);
-    }
-    pn_alloc_put(g->alloc, l->pairs);
+    if (l->cap) pn_alloc_put(g->alloc, l->at.many);
     pn_alloc_put(g->alloc, l->index);
     *l = (pn_links){0};
+}
+
+static void drop_pairs(pn_graph *g, pn_links *l)
+{
+    const pair *pairs = pairs_of(l);
+    for (uint32_t n = 0; n < l->used; n++) {
+        if (pairs[n].rel == GONE) continue;
+        word_drop(g, pairs[n].rel);
+        word_drop(g, pairs[n].obj);
+    }
+    free_pairs(g, l);
 }
 
 /* ---- the graph ---- */
@@ -268,9 +290,9 @@ void pn_graph_free(pn_graph *g, pn_graph_release release, void *ctx)
     void *value;
     while (pn_omap_next(&g->subjects, &pos, &subj, &value)) {
         pn_links *l = value;
-        pn_alloc_put(g->alloc, l->pairs);
-        pn_alloc_put(g->alloc, l->index);
-        if (l->live != NULL && release != NULL) release(ctx, l->live);
+        void *live = l->live;
+        free_pairs(g, l);
+        if (live != NULL && release != NULL) release(ctx, live);
     }
     pn_omap_clear(&g->subjects);
     pn_omap_clear(&g->words);
@@ -308,7 +330,7 @@ size_t pn_links_len(const pn_links *links) { return links->count; }
 bool pn_links_next(const pn_graph *g, const pn_links *links, size_t *pos, pn_bytes *rel, pn_bytes *obj)
 {
     while (*pos < links->used) {
-        pair p = links->pairs[(*pos)++];
+        pair p = pairs_of(links)[(*pos)++];
         if (p.rel == GONE) continue;
         *rel = word_text(g, p.rel);
         *obj = word_text(g, p.obj);
@@ -423,27 +445,35 @@ static bool known_pair(const pn_graph *g, const hashes *h, pn_bytes rel, pn_byte
     return true;
 }
 
-pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed, size_t *left)
+/* The n-th pair goes, which the index holds in the slot. */
+static void take_pair(pn_graph *g, pn_links *l, uint32_t n, uint32_t slot, const hashes *h)
+{
+    pair *at = &own_pairs(l)[n], p = *at;
+    *at = (pair){GONE, GONE};
+    l->count--;
+    if (l->index != NULL) l->index[slot] = GONE;
+    if (l->count < l->used / 2 || l->count == 0) sweep(l);
+    word_drop_hashed(g, p.rel, h->rel);
+    word_drop_hashed(g, p.obj, h->obj);
+}
+
+pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool keep, bool *removed)
 {
     hashes h = triplet_near(g, subj, rel, obj);
     pn_links *l = pn_omap_get_hashed(&g->subjects, subj, h.subj);
     PN_FAIL_IF(l != NULL && l->live != NULL, PN_ERR_UNSUPPORTED);
-    *removed = false;
-    *left = l ? l->count : 0;
     pair p;
-    uint32_t slot;
-    if (l == NULL || !known_pair(g, &h, rel, obj, &p)) return PN_OK;
-    uint32_t n = find_pair(l, p, &slot);
+    uint32_t slot, n = l != NULL && known_pair(g, &h, rel, obj, &p) ? find_pair(l, p, &slot) : GONE;
+    *removed = n != GONE;
     if (n == GONE) return PN_OK;
-    l->pairs[n] = (pair){GONE, GONE};
-    l->count--;
-    if (l->index != NULL) l->index[slot] = GONE;
-    if (l->count < l->used / 2 || l->count == 0) sweep(l);
-    word_drop_hashed(g, p.rel, h.rel);
-    word_drop_hashed(g, p.obj, h.obj);
-    note_put(g, l, false);
-    *removed = true;
-    *left = l->count;
+    take_pair(g, l, n, slot, &h);
+    if (keep || l->count > 0) {
+        note_put(g, l, false);
+        return PN_OK;
+    }
+    pn_changes_remove(&g->track.changes, subj);
+    free_pairs(g, l);
+    pn_omap_remove_hashed(&g->subjects, pn_omap_key_of(l), h.subj, NULL);
     return PN_OK;
 }
 

@@ -1,8 +1,8 @@
 /* graph.h: triplets by subject, the memory of the simple graph store.
  *
  *   subjects  omap: subject -> pn_links, in the order in which subjects came
- *   pn_links  native: { rel id, obj id } pairs in insertion order, and from 9 pairs
- *                     on a hash index over them
+ *   pn_links  native: { rel id, obj id } pairs in insertion order (a single one in place),
+ *                     and from 9 pairs on a hash index over them
  *             live:   one object of the host (the list that a caller was handed):
  *                     opaque here, the host is the only one who reads or changes it
  *   words     omap: text -> id, and id -> { text, uses }: every relation and object is
@@ -10,7 +10,7 @@
  *
  * A native subject holds no pair twice. Order is that of a Python list: a new pair
  * goes to the end, removing one keeps the order of the rest. A subject may have no
- * pairs at all (files can say so); the core never removes one by itself.
+ * pairs at all (files can say so).
  *
  * upsert, delete, find: O(1), amortised for the occasional sweep. Loading and saving
  * run at the speed of text. Texts are UTF-8 with three-byte surrogates allowed; words
@@ -81,10 +81,9 @@ pn_status pn_graph_follow(const pn_graph *g, pn_bytes subj, const pn_graph_walk 
  * nothing. */
 pn_status pn_graph_upsert(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *added);
 
-/* Removes the pair of a native subject; the subject stays, if need be without pairs.
- * *removed tells whether it was there, *left how many the subject has now. UNSUPPORTED when
- * the subject is live. */
-pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool *removed, size_t *left);
+/* Removes the pair of a native subject; *removed tells whether it was there. The subject
+ * goes with its last pair, unless `keep`. UNSUPPORTED when the subject is live. */
+pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool keep, bool *removed);
 
 /* Makes `live` the value of a subject, new or not (pairs it had go). *old is the live
  * object that stood there, or NULL. Cannot fail when the subject exists. */

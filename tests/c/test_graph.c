@@ -40,9 +40,8 @@ static pn_status add(pn_graph *g, const char *s, const char *r, const char *o)
 
 static bool del(pn_graph *g, const char *s, const char *r, const char *o)
 {
-    size_t left;
     bool removed = false;
-    CHECK(pn_graph_delete(g, bytes_of(s), bytes_of(r), bytes_of(o), &removed, &left) == PN_OK);
+    CHECK(pn_graph_delete(g, bytes_of(s), bytes_of(r), bytes_of(o), true, &removed) == PN_OK);
     return removed;
 }
 
@@ -107,6 +106,12 @@ static void test_delete_keeps_the_order_of_the_rest(void)
     void *live;
     CHECK(pn_graph_remove(g, bytes_of("s"), &live) && live == NULL);
     CHECK(!pn_graph_remove(g, bytes_of("s"), &live));
+    bool removed;
+    CHECK(add(g, "s", "r", "1") == PN_OK && add(g, "s", "r", "2") == PN_OK && add(g, "t", "r", "1") == PN_OK);
+    CHECK(pn_graph_delete(g, bytes_of("s"), bytes_of("r"), bytes_of("1"), false, &removed) == PN_OK && removed);
+    CHECK(pn_graph_delete(g, bytes_of("t"), bytes_of("r"), bytes_of("2"), false, &removed) == PN_OK && !removed);
+    CHECK(pn_graph_delete(g, bytes_of("t"), bytes_of("r"), bytes_of("1"), false, &removed) == PN_OK && removed);
+    check_saves_as(g, "{\"graph_dict\": {\"s\": [[\"r\", \"2\"]]}}"); /* t went with its last */
     pn_graph_free(g, NULL, NULL);
     pn_graph_free(NULL, NULL, NULL);
 }
@@ -303,8 +308,7 @@ static void test_a_live_subject_belongs_to_its_host(void)
     CHECK_EQ_INT(pn_graph_words(g), 0);
     CHECK(pn_links_live(pn_graph_find(g, bytes_of("s"))) == first);
     CHECK(add(g, "s", "r", "o") == PN_ERR_UNSUPPORTED);
-    size_t left;
-    CHECK(pn_graph_delete(g, bytes_of("s"), bytes_of("r"), bytes_of("o"), &flag, &left) == PN_ERR_UNSUPPORTED);
+    CHECK(pn_graph_delete(g, bytes_of("s"), bytes_of("r"), bytes_of("o"), false, &flag) == PN_ERR_UNSUPPORTED);
     CHECK(pn_graph_set_live(g, bytes_of("t"), second, &old) == PN_OK && old == NULL);
     check_saves_as(g, "{\"graph_dict\": {\"s\": [1], \"t\": [[\"a\", \"b\"]]}}");
     CHECK(pn_graph_set_live(g, bytes_of("s"), second, &old) == PN_OK && old == first);
@@ -416,6 +420,9 @@ static pn_status oom_script(const pn_alloc *alloc, pn_graph **out)
 
 static void test_graph_survives_oom(void)
 {
+    char long_word[5000];
+    memset(long_word, 'w', sizeof long_word - 1);
+    long_word[sizeof long_word - 1] = 0;
     for (long n = 0;; n++) {
         failing f = {n, 0};
         pn_alloc alloc = {failing_resize, &f};
@@ -425,8 +432,8 @@ static void test_graph_survives_oom(void)
         CHECK(done || s == PN_ERR_NOMEM);
         if (g != NULL) {
             size_t words = pn_graph_words(g), subjects = pn_graph_len(g);
-            f.left = 0; /* everything that needs memory is refused now */
-            CHECK(add(g, "other", "brand new", "brand new too") == PN_ERR_NOMEM);
+            f.left = 0; /* everything that needs memory is refused now: a long word does */
+            CHECK(add(g, "other", "brand new", long_word) == PN_ERR_NOMEM);
             CHECK_EQ_INT(pn_graph_words(g), words);
             CHECK_EQ_INT(pn_graph_len(g), subjects);
             CHECK(del(g, "keep", "r", "x"));
