@@ -1,4 +1,4 @@
-/* json_lex.h: the tokens of JSON, for the readers of this folder (not for others).
+/* json_lex.h: the tokens of JSON, for the readers of this folder, json_str.c and node_values.c (not for others).
  *
  * Each function reads one token at r->p and steps over it, or fails with r->error
  * filled. None skips whitespace in front. All are O(length of the token).
@@ -53,16 +53,24 @@ static inline int32_t pn_lex_hex4(const uint8_t *p, bool *upper)
  * Text is nearly all plain, so this loop is what reading and writing it costs. */
 static inline bool pn_lex_is_plain(uint8_t c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
 
+#if defined(__SSE2__)
+/* Bit i: byte i is not plain. */
+static inline unsigned pn_lex_odd16(__m128i v)
+{
+    __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+    odd = _mm_or_si128(odd, _mm_cmplt_epi8(v, _mm_set1_epi8(' '))); /* signed: 0x80 and up too */
+    odd = _mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
+    return (unsigned)_mm_movemask_epi8(odd);
+}
+#endif
+
 /* The first byte from p on that is not plain, or end. */
 static inline const uint8_t *pn_lex_plain(const uint8_t *p, const uint8_t *end)
 {
 #if defined(__SSE2__)
     for (; end - p >= 16; p += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-        __m128i odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
-        odd = _mm_or_si128(odd, _mm_cmplt_epi8(v, _mm_set1_epi8(' '))); /* signed: 0x80 and up too */
-        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)));
-        unsigned mask = (unsigned)_mm_movemask_epi8(odd);
+        unsigned mask = pn_lex_odd16(v);
         if (mask) return p + __builtin_ctz(mask);
     }
 #elif defined(__aarch64__)

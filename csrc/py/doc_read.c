@@ -131,11 +131,26 @@ static PyObject *doc_get(PyObject *module, PyObject *args) { return entry_get(mo
 
 /* ---- nodes ---- */
 
+static bool is_plain_id(PyObject *id) { return PyUnicode_CheckExact(id) && PyUnicode_IS_COMPACT_ASCII(id); }
+
+/* Of single characters Python keeps one of each itself. */
+static void add_known(pn_known_ids *known, PyObject *id)
+{
+    for (size_t i = 0; i < known->len; i++)
+        if (known->of[i] == id) return;
+    if (is_plain_id(id) && PyUnicode_GET_LENGTH(id) > 1) known->of[known->len++] = Py_NewRef(id);
+}
+
+static void drop_known(pn_known_ids *known)
+{
+    for (size_t i = 0; i < known->len; i++) Py_DECREF(known->of[i]);
+}
+
 /* A node straight from its text. NULL without an exception: not this way. */
-static PyObject *fast_node(pn_module_state *state, const pn_cell *cell)
+static PyObject *fast_node(pn_module_state *state, const pn_cell *cell, const pn_known_ids *known)
 {
     PyObject *node = NULL;
-    pn_status s = pn_node_decode_cell(state->node_readers, cell, &node);
+    pn_status s = pn_node_decode_cell(state->node_readers, cell, known, &node);
     return s == PN_OK ? node : NULL;
 }
 
@@ -146,7 +161,10 @@ PyObject *pn_py_doc_node(pn_module_state *state, PyObject *table, PyObject *name
     if (!pn_py_doc_find(state, table, name, key, &coll, &cell)) return PyErr_Occurred() ? NULL : Py_NewRef(Py_NotImplemented);
     if (cell == NULL) Py_RETURN_NONE;
     pn_node_readers_recheck(state->node_readers);
-    PyObject *node = fast_node(state, cell);
+    pn_known_ids known = {0, {NULL}};
+    add_known(&known, key);
+    PyObject *node = fast_node(state, cell, &known);
+    drop_known(&known);
     return node != NULL || PyErr_Occurred() ? node : Py_NewRef(Py_NotImplemented);
 }
 
@@ -177,7 +195,7 @@ static PyObject *general_node(node_batch *b, PyObject *id)
 static pn_bytes plain_id(PyObject *ids, Py_ssize_t i)
 {
     PyObject *id = i < PyList_GET_SIZE(ids) ? PyList_GET_ITEM(ids, i) : NULL;
-    if (id == NULL || !PyUnicode_CheckExact(id) || !PyUnicode_IS_COMPACT_ASCII(id)) return PN_BYTES("");
+    if (id == NULL || !is_plain_id(id)) return PN_BYTES("");
     return (pn_bytes){PyUnicode_1BYTE_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)};
 }
 
@@ -198,6 +216,14 @@ static void next_near(const pn_omap *cells, PyObject *ids, Py_ssize_t i)
     text_near(pn_omap_get(cells, plain_id(ids, i + 1)));
 }
 
+/* The ith id and those beside it, held. */
+static pn_known_ids known_near(PyObject *ids, Py_ssize_t i)
+{
+    pn_known_ids known = {0, {NULL}};
+    for (Py_ssize_t k = i > 0 ? i - 1 : 0; k <= i + 1 && k < PyList_GET_SIZE(ids); k++) add_known(&known, PyList_GET_ITEM(ids, k));
+    return known;
+}
+
 /* The node of the ith id if it is there; NULL without an exception for any other. */
 static PyObject *batch_node(node_batch *b, PyObject *ids, Py_ssize_t i, PyObject *id)
 {
@@ -205,7 +231,9 @@ static PyObject *batch_node(node_batch *b, PyObject *ids, Py_ssize_t i, PyObject
     pn_cell *cell = NULL;
     if (!pn_py_doc_find(b->state, b->table, b->name, id, &coll, &cell) || cell == NULL) return NULL;
     next_near(&coll->cells, ids, i);
-    PyObject *node = fast_node(b->state, cell);
+    pn_known_ids known = known_near(ids, i);
+    PyObject *node = fast_node(b->state, cell, &known);
+    drop_known(&known);
     return node != NULL || PyErr_Occurred() ? node : general_node(b, id);
 }
 

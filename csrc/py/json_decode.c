@@ -8,177 +8,9 @@
 #include "py/json_decode.h"
 #include "py/module.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 typedef pn_py_decoder decoder;
 
 static PyObject *fail(decoder *d, pn_status s) { return pn_py_raise(s, &d->r.error, NULL); }
-
-static PyObject *str_surrogates(pn_bytes utf8)
-{
-    PyObject *s = PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, NULL);
-    if (s != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return s;
-    PyErr_Clear();
-    return PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, "surrogatepass");
-}
-
-static PyObject *ascii_str(const uint8_t *p, size_t n)
-{
-    if (n == 1) return PyUnicode_FromOrdinal(*p); /* Python keeps one of each */
-    PyObject *s = PyUnicode_New((Py_ssize_t)n, 127);
-    if (s != NULL && n) memcpy(PyUnicode_1BYTE_DATA(s), p, n);
-    return s;
-}
-
-static bool is_ascii(pn_bytes text)
-{
-    uint64_t high = 0, v;
-    size_t i = 0;
-    for (; text.len - i >= 8; i += 8) {
-        memcpy(&v, text.ptr + i, 8);
-        high |= v;
-    }
-    for (; i < text.len; i++) high |= (uint64_t)text.ptr[i] << 56;
-    return (high & 0x8080808080808080u) == 0;
-}
-
-PyObject *pn_py_str(pn_bytes utf8)
-{
-    if (is_ascii(utf8)) return ascii_str(utf8.ptr, utf8.len);
-    int gc = pn_gc_pause(); /* with surrogates an exception comes and goes: callers hold pointers into tables */
-    PyObject *s = str_surrogates(utf8);
-    pn_gc_resume(gc);
-    return s;
-}
-
-/* ---- strings with escapes ---- */
-
-/* The value of a valid hex digit: bit 6 tells letters, which count from 1, from digits. */
-static uint32_t hex1(uint8_t c) { return (c & 15u) + 9u * (c >> 6); }
-
-static uint32_t hex4(const uint8_t *p) { return hex1(p[0]) << 12 | hex1(p[1]) << 8 | hex1(p[2]) << 4 | hex1(p[3]); }
-
-/* The character of the escape at *p, stepping over it; a pair of surrogates is one. */
-static uint32_t escaped(const uint8_t **p, const uint8_t *end)
-{
-    uint8_t c = (*p)[1];
-    *p += 2;
-    switch (c) {
-    case 'n': return '\n';
-    case 't': return '\t';
-    case 'r': return '\r';
-    case 'b': return '\b';
-    case 'f': return '\f';
-    case 'u': break;
-    default: return c;
-    }
-    uint32_t high = hex4(*p);
-    *p += 4;
-    if (high < 0xD800 || high > 0xDBFF || end - *p < 6 || (*p)[0] != '\\' || (*p)[1] != 'u') return high;
-    uint32_t low = hex4(*p + 2);
-    if (low < 0xDC00 || low > 0xDFFF) return high;
-    *p += 6;
-    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-}
-
-static const uint8_t *next_escape(const uint8_t *p, const uint8_t *end)
-{
-    const uint8_t *at = memchr(p, '\\', (size_t)(end - p));
-    return at ? at : end;
-}
-
-static void widen2(uint16_t *out, const uint8_t *p, size_t n)
-{
-    size_t i = 0;
-#if defined(__SSE2__)
-    for (; n - i >= 16; i += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm_unpacklo_epi8(v, _mm_setzero_si128()));
-        _mm_storeu_si128((__m128i *)(void *)(out + i + 8), _mm_unpackhi_epi8(v, _mm_setzero_si128()));
-    }
-#endif
-    for (; i < n; i++) out[i] = p[i];
-}
-
-static void widen4(uint32_t *out, const uint8_t *p, size_t n)
-{
-    size_t i = 0;
-#if defined(__SSE2__)
-    const __m128i zero = _mm_setzero_si128();
-    for (; n - i >= 16; i += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-        __m128i low = _mm_unpacklo_epi8(v, zero), high = _mm_unpackhi_epi8(v, zero);
-        __m128i *to = (__m128i *)(void *)(out + i);
-        _mm_storeu_si128(to, _mm_unpacklo_epi16(low, zero));
-        _mm_storeu_si128(to + 1, _mm_unpackhi_epi16(low, zero));
-        _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high, zero));
-        _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(high, zero));
-    }
-#endif
-    for (; i < n; i++) out[i] = p[i];
-}
-
-static void put_run(PyObject *str, Py_ssize_t at, const uint8_t *p, size_t n)
-{
-    switch (PyUnicode_KIND(str)) {
-    case PyUnicode_1BYTE_KIND: memcpy(PyUnicode_1BYTE_DATA(str) + at, p, n); break;
-    case PyUnicode_2BYTE_KIND: widen2(PyUnicode_2BYTE_DATA(str) + at, p, n); break;
-    default: widen4(PyUnicode_4BYTE_DATA(str) + at, p, n);
-    }
-}
-
-/* ASCII text with escapes: measured, then written in place, where going through UTF-8
- * would write it three times. */
-static PyObject *unescaped(const pn_json_str *s)
-{
-    const uint8_t *end = s->ptr + s->len;
-    Py_ssize_t n = 0;
-    uint32_t max = 0;
-    for (const uint8_t *p = s->ptr, *q; p < end; p = q) {
-        q = next_escape(p, end);
-        n += q - p;
-        if (q == end) break;
-        uint32_t c = escaped(&q, end);
-        if (c > max) max = c;
-        n++;
-    }
-    if (n == 1) return PyUnicode_FromOrdinal((int)max);
-    PyObject *str = PyUnicode_New(n, max < 128 ? 127 : max);
-    Py_ssize_t at = 0;
-    for (const uint8_t *p = s->ptr, *q; str != NULL && p < end; p = q) {
-        q = next_escape(p, end);
-        put_run(str, at, p, (size_t)(q - p));
-        at += q - p;
-        if (q < end) {
-            uint32_t c = escaped(&q, end);
-            PyUnicode_WRITE(PyUnicode_KIND(str), PyUnicode_DATA(str), at++, c);
-        }
-    }
-    return str;
-}
-
-static PyObject *decode_str(const pn_json_str *s, pn_buf *scratch)
-{
-    if (!s->has_escape) return s->ascii ? ascii_str(s->ptr, s->len) : pn_py_str((pn_bytes){s->ptr, s->len});
-    if (s->ascii) return unescaped(s);
-    scratch->len = 0;
-    pn_status st = pn_json_unescape(s, scratch);
-    if (st != PN_OK) return pn_py_raise(st, NULL, NULL);
-    return pn_py_str(pn_buf_view(scratch));
-}
-
-PyObject *pn_py_decode_str(const pn_json_str *s)
-{
-    pn_buf scratch;
-    pn_buf_init(&scratch, &pn_alloc_system);
-    PyObject *out = decode_str(s, &scratch);
-    pn_buf_clear(&scratch);
-    return out;
-}
-
-PyObject *pn_py_decode_chars(decoder *d, const pn_json_str *s) { return decode_str(s, &d->scratch); }
 
 static bool slot_used(const pn_key_cache *keys, size_t slot) { return keys->used[slot / 64] >> slot % 64 & 1; }
 
@@ -192,7 +24,7 @@ static PyObject *slot_key(decoder *d, size_t slot)
 
 static PyObject *fill_slot(pn_key_cache *keys, size_t slot, const pn_json_str *s)
 {
-    PyObject *key = ascii_str(s->ptr, s->len);
+    PyObject *key = pn_py_ascii(s->ptr, s->len);
     if (key == NULL) return NULL;
     PyUnicode_InternInPlace(&key);
     if (slot_used(keys, slot)) Py_DECREF(keys->slots[slot].str);
@@ -206,7 +38,7 @@ static PyObject *fill_slot(pn_key_cache *keys, size_t slot, const pn_json_str *s
 
 PyObject *pn_py_decode_key(decoder *d, const pn_json_str *s)
 {
-    if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return decode_str(s, &d->scratch);
+    if (s->has_escape || !s->ascii || s->len == 0 || s->len > PN_KEY_MAX) return pn_py_decode_chars(d, s);
     size_t slot = (s->ptr[0] * 31u + s->ptr[s->len - 1] * 7u + s->ptr[s->len / 2] * 3u + s->len * 5u) % PN_KEY_CACHE;
     bool hit = slot_used(d->keys, slot) && d->keys->slots[slot].len == s->len &&
                memcmp(d->keys->slots[slot].text, s->ptr, s->len) == 0;
@@ -330,9 +162,10 @@ static PyObject *decode_object(decoder *d)
 
 static PyObject *decode_string(decoder *d)
 {
-    pn_json_str s;
-    pn_status st = pn_json_string(&d->r, &s);
-    return st == PN_OK ? decode_str(&s, &d->scratch) : fail(d, st);
+    PyObject *str;
+    pn_bytes raw;
+    pn_status s = pn_py_read_str(d, &raw, &str);
+    return s == PN_OK || s == PN_ERR_CALLBACK ? str : fail(d, s);
 }
 
 PyObject *pn_py_decode_value(decoder *d)

@@ -49,5 +49,11 @@ void pn_py_decoder_clear(pn_py_decoder *d);
 PyObject *pn_py_decode_value(pn_py_decoder *d); /* the next value, of any type */
 PyObject *pn_py_decode_key(pn_py_decoder *d, const pn_json_str *key);
 PyObject *pn_py_decode_chars(pn_py_decoder *d, const pn_json_str *s);
+PyObject *pn_py_ascii(const uint8_t *p, size_t n); /* characters below 0x80 */
+PyObject *pn_py_str_copy(PyObject *str); /* an equal str, as distinct as reading the text again would make it */
+
+/* The next value, which must be a string; *raw: what stands between its quotes. Cheaper than
+ * pn_json_string and decoding what that found. */
+pn_status pn_py_read_str(pn_py_decoder *d, pn_bytes *raw, PyObject **str);
 
 #endif

@@ -65,12 +65,20 @@ int pn_node_readers_traverse(pn_node_readers *readers, visitproc visit, void *ar
  * checks once, and again whenever Python code has run in between. */
 void pn_node_readers_recheck(pn_node_readers *readers);
 
-/* The node of an entry's text. `readers` may be NULL. PN_ERR_UNSUPPORTED (no exception): take the peer's way;
+/* Ids that the node or its neighbours probably have: exact strs of compact ASCII, which are
+ * used where such an id stands, each at most once: all are different objects. */
+enum { PN_KNOWN_IDS = 3 };
+typedef struct pn_known_ids {
+    size_t len;
+    PyObject *of[PN_KNOWN_IDS]; /* held by the caller */
+} pn_known_ids;
+
+/* The node of an entry's text. `readers` and `known` may be NULL. PN_ERR_UNSUPPORTED (no exception): take the peer's way;
  * PN_ERR_CALLBACK: an exception is set. The caller keeps the text alive, and holds no
  * pointer into a table: on CPython 3.13 the hash of an enum member is Python code. */
-pn_status pn_node_decode(pn_node_readers *readers, pn_bytes entry, PyObject **node);
+pn_status pn_node_decode(pn_node_readers *readers, pn_bytes entry, const pn_known_ids *known, PyObject **node);
 
 /* The same for a cell, whose text it keeps alive: the cell itself may go meanwhile. */
-pn_status pn_node_decode_cell(pn_node_readers *readers, const pn_cell *cell, PyObject **node);
+pn_status pn_node_decode_cell(pn_node_readers *readers, const pn_cell *cell, const pn_known_ids *known, PyObject **node);
 
 #endif

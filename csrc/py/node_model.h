@@ -43,6 +43,7 @@ typedef struct {
     PyObject *dict; /* never handed out itself; NULL: none yet */
     size_t len;
     PyObject *names[PN_VALUES_KEPT], *values[PN_VALUES_KEPT]; /* borrowed from dict */
+    PyObject *last[PN_VALUES_KEPT]; /* those made last, to be compared with only */
 } pn_kept_flat;
 
 typedef struct pn_node_model pn_node_model;
@@ -54,9 +55,17 @@ typedef struct {
     PyObject *values[PN_MODEL_MAX]; /* of the model's fields; borrowed from dict */
 } pn_kept_model;
 
+/* The text behind the last field of an object, as a class it is read for has it. */
+typedef struct {
+    const pn_node_model *model; /* NULL: none yet */
+    uint8_t len;
+    uint8_t raw[PN_PIECE_KEPT];
+} pn_kept_tail;
+
 typedef struct {
     pn_kept_model models[PN_OBJECTS_KEPT], spare; /* spare: for all further places */
     pn_kept_flat flats[PN_OBJECTS_KEPT];
+    pn_kept_tail tails[PN_OBJECTS_KEPT];
     pn_kept_piece fields[PN_OBJECTS_KEPT][PN_FIELDS_KEPT];
     pn_kept_piece keys[PN_OBJECTS_KEPT][PN_VALUES_KEPT], values[PN_OBJECTS_KEPT][PN_VALUES_KEPT];
     pn_kept_whole wholes[PN_OBJECTS_KEPT + PN_LISTS_KEPT];
@@ -67,8 +76,9 @@ struct pn_node_model {
     PyTypeObject *type;
     PyObject *names, *defaults;
     PyObject *full_set; /* may be NULL */
-    PyObject *set_slot, *extra_slot, *private_slot; /* descriptors; the last two may be NULL */
+    Py_ssize_t set_at, extra_at, private_at; /* where an instance has these slots; 0: not used */
     Py_ssize_t count;
+    Py_ssize_t id; /* the field that is an id, or -1 */
     const char *kinds, *absent, *aliases;
     pn_bytes text[PN_MODEL_MAX]; /* the names */
     struct {

@@ -3,6 +3,8 @@
  */
 #include "py/node_model.h"
 
+#include <structmember.h>
+
 Py_ssize_t pn_node_field_index(const pn_node_model *m, pn_bytes name)
 {
     for (Py_ssize_t i = 0; i < m->count; i++)
@@ -31,19 +33,26 @@ static bool take_names(pn_node_model *m)
     return PyDict_GET_SIZE(m->defaults) == m->count || bad("defaults");
 }
 
-static bool slot_ok(PyObject **descriptor)
+/* Where instances have the slot, which a class with __slots__ leaves to such a descriptor. */
+static bool take_slot(PyTypeObject *type, PyObject *descriptor, Py_ssize_t *at)
 {
-    if (*descriptor == Py_None) *descriptor = NULL;
-    return *descriptor == NULL || Py_TYPE(*descriptor)->tp_descr_set != NULL;
+    *at = 0;
+    if (descriptor == Py_None) return true;
+    if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return bad("slots");
+    const PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
+    if (member->type != T_OBJECT_EX || member->flags != 0) return bad("slots");
+    *at = member->offset;
+    return PyType_IsSubtype(type, PyDescr_TYPE(descriptor)) || bad("slots");
 }
 
 static bool take_model(PyObject *tuple, pn_node_model *m)
 {
     Py_ssize_t kinds, absent, aliases;
+    PyObject *set, *extra, *private;
     if (!PyTuple_CheckExact(tuple)) return bad("model");
     if (!PyArg_ParseTuple(tuple, "O!O!y#y#y#O!OOOO", &PyType_Type, &m->type, &PyTuple_Type, &m->names, &m->kinds, &kinds,
-                          &m->absent, &absent, &m->aliases, &aliases, &PyDict_Type, &m->defaults, &m->full_set, &m->set_slot, &m->extra_slot,
-                          &m->private_slot))
+                          &m->absent, &absent, &m->aliases, &aliases, &PyDict_Type, &m->defaults, &m->full_set, &set, &extra,
+                          &private))
         return false;
     if (!take_names(m)) return false;
     if (m->full_set == Py_None) m->full_set = NULL;
@@ -52,8 +61,10 @@ static bool take_model(PyObject *tuple, pn_node_model *m)
     for (Py_ssize_t i = 0; i < m->count; i++)
         if ((uint8_t)m->aliases[i] > m->count) return bad("aliases");
     if (m->type->tp_alloc != PyType_GenericAlloc || m->type->tp_itemsize != 0) return bad("class");
-    if (!slot_ok(&m->set_slot) || !slot_ok(&m->extra_slot) || !slot_ok(&m->private_slot)) return bad("slots");
-    return m->set_slot != NULL || bad("slots");
+    m->id = pn_node_field_index(m, PN_BYTES("id_"));
+    if (m->id < 0) m->id = pn_node_field_index(m, PN_BYTES("node_id"));
+    if (!take_slot(m->type, extra, &m->extra_at) || !take_slot(m->type, private, &m->private_at)) return false;
+    return take_slot(m->type, set, &m->set_at) && (m->set_at != 0 || bad("slots"));
 }
 
 static bool take_text(PyObject *str, pn_bytes *out)

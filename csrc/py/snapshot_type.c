@@ -141,7 +141,7 @@ static PyObject *snapshot_node(PyObject *op, PyObject *key)
     if (state == NULL) return NULL;
     PyObject *node = NULL;
     pn_node_readers_recheck(state->node_readers);
-    pn_status s = pn_node_decode_cell(state->node_readers, cell, &node);
+    pn_status s = pn_node_decode_cell(state->node_readers, cell, NULL, &node);
     return s == PN_ERR_UNSUPPORTED ? Py_NewRef(Py_None) : node;
 }
 
@@ -151,7 +151,7 @@ static void build_slot(pn_module_state *state, snapshot_object *self, PyObject *
 {
     PyObject *node = NULL;
     pn_cell *cell = PyDict_GetItemWithError(slots, key) == unbuilt ? entry_at(self, key) : NULL;
-    if (cell != NULL && pn_node_decode_cell(state->node_readers, cell, &node) == PN_OK) PyDict_SetItem(slots, key, node);
+    if (cell != NULL && pn_node_decode_cell(state->node_readers, cell, NULL, &node) == PN_OK) PyDict_SetItem(slots, key, node);
     Py_XDECREF(node);
     PyErr_Clear();
 }

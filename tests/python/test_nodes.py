@@ -293,7 +293,110 @@ def test_texts_in_one_node_are_distinct_objects() -> None:
         assert pickle.dumps(_core.decode_node(text)) == want
 
 
+ALIKE = [
+    ({"n": 1, "a": "x"}, {"n": 12, "a": "x"}),
+    ({"n": 12, "a": "x"}, {"n": 1, "a": "x"}),
+    ({"a": "text", "n": 12}, {"a": "text", "n": 1}),
+    ({"a": "text", "n": 12}, {"a": "text", "n": 12}),
+    ({"a": "text", "n": 1.5}, {"a": "text", "n": 1.5, "z": None}),
+    ({"a": "text", "b": "more"}, {"a": "text"}),
+    ({"a": "text"}, {"a": "text", "b": "more"}),
+    ({"a": "text", "b": True}, {"b": True, "a": "text"}),
+    ({"a": "te", "b": "more"}, {"a": "text", "b": "more"}),
+    ({"a": "quote \" and \\", "b": "more"}, {"a": "quote \" and \\", "b": "more"}),
+    ({"a": "caf\u00e9", "b": "\u65e5\u672c", "c": "\U0001f4a1"}, {"a": "caf\u00e9", "b": "\u65e5\u672c", "c": "\U0001f4a1", "d": ""}),
+    ({f"k{i}": f"value {i}" for i in range(20)}, {f"k{i}": f"value {i}" for i in range(20)}),
+    ({f"k{i}": f"value {i}" for i in range(16)}, {f"k{i}": f"value {i}" for i in range(18)}),
+    ({}, {"a": "text"}),
+    ({"a": "text", "b": {"nested": 1}}, {"a": "text", "b": {"nested": 1}}),
+    ({"a": "text", "b": "x"}, {"a": "text", "b": ["nested"]}),
+]
+
+
+@pytest.mark.parametrize("own, of_source", ALIKE)
+def test_metadata_of_a_neighbour_that_begins_like_the_node_s(own: Any, of_source: Any) -> None:
+    node = plain(TextNode, metadata=own)
+    node.relationships[SOURCE].metadata = of_source
+    node.relationships[NodeRelationship.CHILD][0].metadata = own
+    text = oracle.dumps(entry_of(node))
+    for _ in range(4):
+        got = _core.decode_node(text)
+        if got is not None:
+            assert_alike(got, the_peers(text))
+
+
+def test_metadata_with_a_repeated_key_or_other_spaces_is_no_beginning() -> None:
+    node = plain(TextNode, metadata={"a": "one", "b": "two"})
+    node.relationships[SOURCE].metadata = {"a": "one", "b": "two"}
+    text = oracle.dumps(entry_of(node)).decode()
+    flat = '{"a": "one", "b": "two"}'
+    assert text.count(flat) == 2
+    for first in ('{"a": "one", "b": "two", "a": "three"}', '{"a":"one", "b": "two"}', '{ "a": "one" , "b": "two" }'):
+        for changed in (text.replace(flat, first, 1), text.replace(flat, first)):
+            for _ in range(3):
+                got = _core.decode_node(changed.encode())
+                if got is not None:
+                    assert_alike(got, the_peers(changed.encode()))
+
+
+def test_metadata_like_the_node_s_is_a_dict_of_its_own() -> None:
+    node = plain(TextNode, metadata={"a": "text", "b": "more"})
+    node.relationships[SOURCE].metadata = {"a": "text", "b": "more"}
+    text = oracle.dumps(entry_of(node))
+    before = state(the_peers(text))
+    for _ in range(4):
+        got = _core.decode_node(text)
+        assert state(got) == before
+        got.relationships[SOURCE].metadata["a"] = "changed"
+        assert got.metadata == {"a": "text", "b": "more"}
+        del got.metadata["b"]
+        assert got.relationships[SOURCE].metadata == {"a": "changed", "b": "more"}
+
+
 # -- get_nodes ----------------------------------------------------------------------------
+
+
+ODD_IDS = ["plain", "with \" quote", "back\\", 'x", "text": "y', "caf\u00e9", "\u65e5\u672c", "", "a", "new\nline", "\x7f"]
+
+
+@pytest.mark.parametrize("ids", [ODD_IDS, ODD_IDS[::-1], ["plain"] * 3, ["plain", "a", "plain"]])
+def test_ids_that_the_caller_has_stand_for_those_in_the_text(ids: List[str]) -> None:
+    """Chained to one another, as a splitter leaves nodes, and to themselves."""
+
+    def seen(side: Any) -> Any:
+        nodes = [plain(TextNode, id_=i) for i in ODD_IDS]
+        for node, previous, next_ in zip(nodes, ODD_IDS[-1:] + ODD_IDS, ODD_IDS[1:] + ODD_IDS[:1]):
+            node.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=previous)
+            node.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=next_)
+            node.relationships[NodeRelationship.PARENT] = RelatedNodeInfo(node_id=node.node_id)
+        store = side.SimpleDocumentStore()
+        store.add_documents(nodes)
+        store = oracle.load(side.SimpleDocumentStore, oracle.persisted(store))
+        found = [*store.get_nodes(ids), *map(store.get_node, ids)]
+        return [(state(n), pickle.dumps(n)) for n in found]
+
+    same(seen, oracle.peer, oracle.impl)
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 4079, 4080, 4081, 4094, 4095, 4096, 4097, 9000])
+@pytest.mark.parametrize("odd", ["\n", "\u00e9", "\u65e5", "\U0001f4a1", "\ud800", "\udc00", '"', "\\", "\x7f", "\x00"])
+def test_texts_with_escapes_of_any_length(length: int, odd: str) -> None:
+    for text in (odd * length, "a" * length + odd, odd + "a" * length, ("a" * 20 + odd) * (length // 16)):
+        for ascii_only in (True, False):
+            json_text = json.dumps([text], ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+            assert _core.json_decode(json_text) == [text]
+
+
+@pytest.mark.parametrize("tail", ["", "\\", "\\u12", "\\uzzzz", "\\x", "\\ud800\\uzzzz", "\\ud800\\", "\\\x00", "\n", "\udcff"])
+@pytest.mark.parametrize("length", [0, 14, 15, 16, 30, 4090, 4096])
+def test_broken_texts_are_errors(tail: str, length: int) -> None:
+    for closed in ("", '"'):
+        text = f'"\\n{"a" * length}{tail}{closed}'.encode("utf-8", "surrogateescape")
+        if tail == "" and closed:
+            assert _core.json_decode(text) == "\n" + "a" * length
+        else:
+            with pytest.raises(ValueError):
+                _core.json_decode(text)
 
 
 @pytest.fixture
