@@ -8,7 +8,7 @@
 #include <assert.h>
 
 #define GONE UINT32_MAX /* the relation of a removed pair; a grave in an index */
-enum { LINEAR = 8, MIN_SLOTS = 32 };
+enum { LINEAR = 8, MIN_SLOTS = 32, MAX_IDLE = 16 };
 
 typedef struct pair {
     uint32_t rel, obj; /* word ids */
@@ -30,7 +30,7 @@ struct pn_links {
 typedef struct word {
     const uint8_t *ptr; /* bytes owned by the entry in words */
     uint32_t len;
-    uint32_t uses; /* 0: free, len is the next free id */
+    uint32_t uses; /* 0: idle, or free if ptr is NULL: then len is the next free id */
 } word;
 
 struct pn_graph {
@@ -39,7 +39,7 @@ struct pn_graph {
     pn_omap words;    /* text -> uint32_t id */
     word *table;      /* id -> word */
     uint32_t table_len, table_cap, free_id; /* free_id: GONE when none */
-    size_t live;
+    size_t live, idle; /* live subjects; words without a use */
     pn_graph_track track;
 };
 
@@ -78,6 +78,7 @@ static pn_status word_use(pn_graph *g, pn_bytes text, uint32_t hash, pn_blob *ow
     if (!added) {
         memcpy(id, value, sizeof *id);
         PN_FAIL_IF(g->table[*id].uses == UINT32_MAX, PN_ERR_RANGE);
+        g->idle -= g->table[*id].uses == 0;
         g->table[*id].uses++;
         return PN_OK;
     }
@@ -90,23 +91,26 @@ static pn_status word_use(pn_graph *g, pn_bytes text, uint32_t hash, pn_blob *ow
 
 static pn_bytes word_text(const pn_graph *g, uint32_t id) { return (pn_bytes){g->table[id].ptr, g->table[id].len}; }
 
-static void word_gone(pn_graph *g, uint32_t id, uint32_t hash)
+/* Words without a use leave together, when they are many. */
+static void sweep_words(pn_graph *g)
 {
-    word *w = &g->table[id];
-    pn_omap_remove_hashed(&g->words, word_text(g, id), hash, NULL);
-    w->ptr = NULL;
-    w->len = g->free_id;
-    g->free_id = id;
-}
-
-static void word_drop_hashed(pn_graph *g, uint32_t id, uint32_t hash)
-{
-    if (--g->table[id].uses == 0) word_gone(g, id, hash);
+    size_t pos = 0;
+    pn_bytes text;
+    void *value;
+    while (pn_omap_next(&g->words, &pos, &text, &value)) {
+        uint32_t id;
+        memcpy(&id, value, sizeof id);
+        if (g->table[id].uses > 0) continue;
+        pn_omap_remove(&g->words, text, NULL);
+        g->table[id] = (word){NULL, g->free_id, 0};
+        g->free_id = id;
+    }
+    g->idle = 0;
 }
 
 static void word_drop(pn_graph *g, uint32_t id)
 {
-    if (--g->table[id].uses == 0) word_gone(g, id, pn_omap_near(&g->words, word_text(g, id)));
+    if (--g->table[id].uses == 0 && ++g->idle > MAX_IDLE && g->idle > pn_omap_len(&g->words) / 2) sweep_words(g);
 }
 
 /* The hashes of a triplet. Their places in the tables of a graph of some size, which is seldom
@@ -312,7 +316,7 @@ static void note_put(pn_graph *g, const pn_links *l, bool fresh)
 
 size_t pn_graph_len(const pn_graph *g) { return pn_omap_len(&g->subjects); }
 size_t pn_graph_live(const pn_graph *g) { return g->live; }
-size_t pn_graph_words(const pn_graph *g) { return pn_omap_len(&g->words); }
+size_t pn_graph_words(const pn_graph *g) { return pn_omap_len(&g->words) - g->idle; }
 
 const pn_links *pn_graph_find(const pn_graph *g, pn_bytes subj) { return pn_omap_get(&g->subjects, subj); }
 
@@ -406,13 +410,13 @@ static pn_status link_texts(pn_graph *g, pn_links *l, const hashes *h, pn_bytes 
     PN_TRY(word_use(g, rel, h->rel, rel_owner, &p.rel));
     pn_status s = word_use(g, obj, h->obj, obj_owner, &p.obj);
     if (s != PN_OK) {
-        word_drop_hashed(g, p.rel, h->rel);
+        word_drop(g, p.rel);
         return s;
     }
     s = link_words(g, l, p, &fresh);
     if (!fresh || s != PN_OK) {
-        word_drop_hashed(g, p.rel, h->rel);
-        word_drop_hashed(g, p.obj, h->obj);
+        word_drop(g, p.rel);
+        word_drop(g, p.obj);
     }
     if (s == PN_OK) *added = fresh;
     return s;
@@ -446,15 +450,15 @@ static bool known_pair(const pn_graph *g, const hashes *h, pn_bytes rel, pn_byte
 }
 
 /* The n-th pair goes, which the index holds in the slot. */
-static void take_pair(pn_graph *g, pn_links *l, uint32_t n, uint32_t slot, const hashes *h)
+static void take_pair(pn_graph *g, pn_links *l, uint32_t n, uint32_t slot)
 {
     pair *at = &own_pairs(l)[n], p = *at;
     *at = (pair){GONE, GONE};
     l->count--;
     if (l->index != NULL) l->index[slot] = GONE;
     if (l->count < l->used / 2 || l->count == 0) sweep(l);
-    word_drop_hashed(g, p.rel, h->rel);
-    word_drop_hashed(g, p.obj, h->obj);
+    word_drop(g, p.rel);
+    word_drop(g, p.obj);
 }
 
 pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj, bool keep, bool *removed)
@@ -466,7 +470,7 @@ pn_status pn_graph_delete(pn_graph *g, pn_bytes subj, pn_bytes rel, pn_bytes obj
     uint32_t slot, n = l != NULL && known_pair(g, &h, rel, obj, &p) ? find_pair(l, p, &slot) : GONE;
     *removed = n != GONE;
     if (n == GONE) return PN_OK;
-    take_pair(g, l, n, slot, &h);
+    take_pair(g, l, n, slot);
     if (keep || l->count > 0) {
         note_put(g, l, false);
         return PN_OK;

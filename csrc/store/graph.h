@@ -6,7 +6,8 @@
  *             live:   one object of the host (the list that a caller was handed):
  *                     opaque here, the host is the only one who reads or changes it
  *   words     omap: text -> id, and id -> { text, uses }: every relation and object is
- *             stored once, however often it occurs; a word leaves with its last use
+ *             stored once, however often it occurs; words without a use leave when
+ *             they are more than a few and more than half
  *
  * A native subject holds no pair twice. Order is that of a Python list: a new pair
  * goes to the end, removing one keeps the order of the rest. A subject may have no
