@@ -7,9 +7,8 @@
 #include <errno.h>
 
 enum {
-    HELD = 256 << 10, /* gathered, so that a small segment is one write and an empty one none */
-    LARGE = 32 << 10, /* written as it comes: a call costs less than copying it */
-    HINT = 16 << 20,  /* the disk is told to begin after so many bytes */
+    HELD = 2 << 20,  /* gathered to multiples of it in the file, see pn_pack_file_sink */
+    HINT = 16 << 20, /* the disk is told to begin after so many bytes */
 };
 
 /* ---- reading ---- */
@@ -112,12 +111,26 @@ static pn_status put_held(pn_pack_file *f)
     return PN_OK;
 }
 
+/* Writes up to the next multiple of HELD, with what is held; or, when nothing is, up to the
+ * last one that the bytes reach. */
+static pn_status put_front(pn_pack_file *f, size_t room, pn_bytes *bytes)
+{
+    bool held = f->held.len != 0;
+    size_t n = held ? room : room + (bytes->len - room) / HELD * HELD;
+    if (held) PN_TRY(pn_buf_append(&f->held, bytes->ptr, n));
+    PN_TRY(held ? put_held(f) : put(f, (pn_bytes){bytes->ptr, n}));
+    *bytes = (pn_bytes){bytes->ptr + n, bytes->len - n};
+    return PN_OK;
+}
+
+/* A small segment is one write, and an empty one none. A large one is written in whole huge
+ * pages: newer Linux then keeps and maps it in those (ext4, xfs), so that vectors are
+ * searched where they lie as fast as in memory. */
 pn_status pn_pack_file_sink(void *file, pn_bytes bytes)
 {
     pn_pack_file *f = file;
-    bool large = bytes.len >= LARGE;
-    if (large || bytes.len > HELD - f->held.len) PN_TRY(put_held(f));
-    if (large) return put(f, bytes);
+    for (size_t room; bytes.len >= (room = HELD - (size_t)(f->put % HELD) - f->held.len);)
+        PN_TRY(put_front(f, room, &bytes));
     return pn_buf_append(&f->held, bytes.ptr, bytes.len);
 }
 

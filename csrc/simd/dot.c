@@ -99,12 +99,19 @@ bool pn_dot_fits_f32(const double *v, size_t n)
     return true;
 }
 
-void pn_dot_narrow(const double *v, size_t n, float *out)
+/* Eight at a time: without it compilers convert one by one. */
+void pn_dot_narrow(const double *restrict v, size_t n, float *restrict out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = (float)v[i];
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) out[i + j] = (float)v[i + j];
+    for (; i < n; i++) out[i] = (float)v[i];
 }
 
-void pn_dot_widen(const float *v, size_t n, double *out)
+void pn_dot_widen(const float *restrict v, size_t n, double *restrict out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = v[i];
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) out[i + j] = v[i + j];
+    for (; i < n; i++) out[i] = v[i];
 }

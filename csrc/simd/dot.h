@@ -39,7 +39,7 @@ static inline double pn_dot_roundings_f64(size_t dim) { return (double)(dim / 8)
 
 /* True when every value is a float (NaN counts as one), so that narrowing loses nothing. */
 bool pn_dot_fits_f32(const double *v, size_t n);
-void pn_dot_narrow(const double *v, size_t n, float *out); /* rounds to nearest */
-void pn_dot_widen(const float *v, size_t n, double *out);  /* exact */
+void pn_dot_narrow(const double *restrict v, size_t n, float *restrict out); /* rounds to nearest */
+void pn_dot_widen(const float *restrict v, size_t n, double *restrict out);  /* exact */
 
 #endif

@@ -2,6 +2,7 @@
  * its errors say. Failing disks are in test_pack.c, readers in test_pack_read.c. */
 #include "pack_check.h"
 
+#include "persist/pack_dir.h"
 #include "persist/pack_plan.h"
 
 #include <errno.h>
@@ -173,6 +174,65 @@ static void test_values_of_all_sizes_are_written_in_order(void)
     CHECK_EQ_INT(e.i, COUNT - 1);
     pn_pack_close(p);
     for (size_t i = 0; i < COUNT; i++) free(values[i]);
+    pn_memfs_free(fs);
+}
+
+/* Writes of a file that were seen, and those that do not begin or end at whole huge pages. */
+enum { PAGE = 2 << 20 };
+static int (*write_on)(void *ctx, int fd, const void *from, size_t n, size_t *put);
+static size_t writes, uneven_begins, uneven_ends, written;
+
+static int count_write(void *ctx, int fd, const void *from, size_t n, size_t *put)
+{
+    writes++;
+    uneven_begins += written % PAGE != 0;
+    uneven_ends += (written + n) % PAGE != 0;
+    int sys = write_on(ctx, fd, from, n, put);
+    written += *put;
+    return sys;
+}
+
+static void write_in_pieces(pn_pack_dir *d, const uint8_t *bytes, size_t size, size_t piece)
+{
+    pn_pack_file f;
+    pn_bytes view;
+    pn_blob *blob;
+    writes = uneven_begins = uneven_ends = written = 0;
+    pn_pack_file_init(&f, d, 1);
+    for (size_t at = 0, n; at < size; at += n) {
+        n = size - at < piece ? size - at : piece;
+        CHECK_EQ_INT(pn_pack_file_sink(&f, (pn_bytes){bytes + at, n}), PN_OK);
+    }
+    CHECK_EQ_INT(pn_pack_file_flush(&f), PN_OK);
+    CHECK_EQ_INT(pn_pack_file_sync(&f), PN_OK);
+    CHECK_EQ_INT(d->vfs->map(d->vfs->ctx, &pn_alloc_system, f.path, false, &blob), 0);
+    view = pn_blob_view(blob);
+    CHECK(view.len == size && memcmp(view.ptr, bytes, size) == 0);
+    pn_blob_unref(blob);
+    pn_pack_file_end(&f, false);
+}
+
+/* So that the system can keep and map it in such pages; what is left at the end is one more. */
+static void test_large_segments_are_written_in_whole_huge_pages(void)
+{
+    enum { MOST = 5 * PAGE + 1000 };
+    static const size_t pieces[] = {1000, 65536, 70001, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 5, MOST};
+    pn_vfs vfs;
+    pn_memfs *fs = make_pack(&vfs, NULL);
+    pn_pack_dir d = {.vfs = &vfs, .alloc = &pn_alloc_system, .root = "/d"};
+    uint8_t *bytes = malloc(MOST);
+    for (size_t i = 0; i < MOST; i++) bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    write_on = vfs.write;
+    vfs.write = count_write;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        write_in_pieces(&d, bytes, MOST, pieces[i]);
+        CHECK(uneven_begins == 0 && uneven_ends == 1 && writes <= 6);
+        write_in_pieces(&d, bytes, 2 * PAGE, pieces[i]);
+        CHECK(uneven_begins == 0 && uneven_ends == 0 && writes <= 2);
+        write_in_pieces(&d, bytes, 150000, pieces[i]);
+        CHECK_EQ_INT(writes, 1);
+    }
+    free(bytes);
     pn_memfs_free(fs);
 }
 
@@ -1041,6 +1101,7 @@ int main(void)
     RUN(test_the_last_generations_are_kept);
     RUN(test_large_generations_go_early);
     RUN(test_values_of_all_sizes_are_written_in_order);
+    RUN(test_large_segments_are_written_in_whole_huge_pages);
     RUN(test_what_counts_as_a_change);
     RUN(test_generation_numbers_end);
     RUN(test_stale_bases_conflict);
