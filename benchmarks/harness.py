@@ -58,6 +58,7 @@ class Op:
     count:   operations in one run; times are given for one.
     scale:   what a bounded run of the peer is multiplied by (see ``Bench.bounded``).
     repeats: repetitions at most: 1 when a second run would not be the same.
+    least:   repetitions at least, however long they take.
     answer:  what both sides must agree on, from the last run's result.
     """
 
@@ -67,6 +68,7 @@ class Op:
     count: int = 1
     scale: float = 1.0
     repeats: int = MAX_REPEATS
+    least: int = 1
     answer: Optional[Callable[[Any], Any]] = None
 
 
@@ -216,7 +218,7 @@ def time_ops(ops: dict[str, Op], budget: float, outcome: Outcome, turns: Turns) 
     found: dict[str, list[list[float]]] = {side: [] for side in sides}
     spent = {side: 0.0 for side in sides}
     results: dict[str, Any] = {}
-    repeats = min(op.repeats for op in ops.values())
+    repeats, least = min(op.repeats for op in ops.values()), max(op.least for op in ops.values())
     gc.collect()
     if len(ops) > 1:
         gc.freeze()  # for good: thawing would make the next row's collection walk all imports again
@@ -227,7 +229,8 @@ def time_ops(ops: dict[str, Op], budget: float, outcome: Outcome, turns: Turns) 
             found[side].append(sample)
             spent[side] += wall
         longest = max(spent.values())
-        if longest > budget and (turn >= 2 or longest > 10 * budget):
+        enough = turn >= 2 or longest > 10 * budget
+        if longest > budget and enough and turn + 1 >= least:
             break
         turns.between_repetitions()
     for side, op in ops.items():

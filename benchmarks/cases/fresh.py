@@ -85,4 +85,4 @@ def imports(b: Bench) -> Iterator[Step]:
 
     python(f"from {package} import StorageContext")
     yield Op("import", lambda: python(f"import {package}"))
-    yield Op("import_context", lambda: python(f"from {package} import StorageContext"))
+    yield Op("import_context", lambda: python(f"from {package} import StorageContext"), least=6)

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, Iterator
 
 _PEER = "llama_index.core"
-_ROOM = 20_000  # new objects between two collections: a handful in the whole import
+_ROOM = 50_000  # new objects between two collections: a handful in the whole import
 
 
 @contextmanager
@@ -31,6 +31,7 @@ def rarer_collections() -> Iterator[None]:
     if _PEER in sys.modules or not gc.isenabled() or not 0 < before[0] < _ROOM:
         yield
         return
+    gc.collect(1)  # what is young, while it is little: else it is soon due, with all that the import makes
     raised = (_ROOM, *before[1:])
     gc.set_threshold(*raised)
     try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import pickle
 import typing
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
 
 from llama_index.core import schema
 from llama_index.core.storage.docstore import keyval_docstore, utils
@@ -35,6 +35,7 @@ _CONSTRUCTION = (
     "class_name", "model_validate",
 )  # fmt: skip
 _ABSENT = object()
+_LEAVES = (str, type(None))  # equal means the same
 
 
 def watch(owners: Any, names: Any) -> List[Tuple[Any, ...]]:
@@ -214,25 +215,27 @@ def _state(obj: Any) -> Any:
     """Everything an object consists of, down to the order of its dicts and sets, in a form
     that ``==`` compares."""
     kind = type(obj)
-    if kind is str or obj is None:
-        return obj
     if isinstance(obj, dict):
-        return (kind, [(_state(k), _state(v)) for k, v in obj.items()])
+        return (kind, _states(obj), _states(obj.values()))
     if isinstance(obj, (list, tuple, set)):
-        return (kind, [_state(x) for x in obj])
+        return (kind, _states(obj))
     if not isinstance(obj, BaseModel):
         return (kind, repr(obj))
     hidden = []
     for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         try:
-            hidden.append(_state(object.__getattribute__(obj, name)))
+            hidden.append(object.__getattribute__(obj, name))
         except AttributeError:
             hidden.append("unset")
-    return (kind, _state(obj.__dict__), hidden)
+    return (kind, _state(obj.__dict__), _states(hidden))
+
+
+def _states(values: Iterable[Any]) -> List[Any]:
+    return [v if type(v) in _LEAVES else _state(v) for v in values]
 
 
 def _same(a: Any, b: Any) -> bool:
-    return _state(a) == _state(b)
+    return bool(_state(a) == _state(b))
 
 
 def _behaves_the_same(a: Any, b: Any) -> bool:
