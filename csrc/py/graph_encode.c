@@ -133,7 +133,10 @@ static pn_status put_model(const pn_graph_models *models, pn_buf *out, PyObject 
 {
     pn_graph_kind kind = pn_graph_kind_of(models, object);
     PN_FAIL_IF(kind == PN_GRAPH_KINDS || (kind == PN_GRAPH_RELATION) != relation, PN_ERR_UNSUPPORTED);
-    return put_fields(models, out, &pn_graph_fields_of[kind], pn_graph_dict_of(object));
+    PyObject *dict = pn_graph_dict_of(object);
+    pn_status s = put_fields(models, out, &pn_graph_fields_of[kind], dict);
+    Py_XDECREF(dict); /* the object has it */
+    return s;
 }
 
 static pn_status put_models(const pn_graph_models *models, pn_buf *out, PyObject *dict, bool relations)

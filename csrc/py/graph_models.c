@@ -25,12 +25,16 @@ bool pn_graph_models_hold(pn_graph_models *models)
 PyObject *pn_graph_dict_of(PyObject *object)
 {
     PyObject *dict = PyObject_GenericGetDict(object, NULL);
-    if (dict == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    Py_DECREF(dict); /* the instance holds it */
+    if (dict == NULL) PyErr_Clear();
     return dict;
+}
+
+PyObject *pn_graph_value_of(const pn_graph_models *models, PyObject *object, pn_graph_field field)
+{
+    PyObject *dict = pn_graph_dict_of(object);
+    PyObject *value = dict ? Py_XNewRef(PyDict_GetItemWithError(dict, models->name[field])) : NULL;
+    Py_XDECREF(dict);
+    return value;
 }
 
 static int set_slot(PyObject *descriptor, PyObject *object, PyObject *value)
@@ -92,31 +96,36 @@ static bool is_hash(PyObject *text, PyObject *id)
     return same;
 }
 
-static PyObject *field(PyObject *fields, PyObject *name)
+static bool entity_has(const pn_graph_models *models, PyObject *node, PyObject *id)
 {
-    PyObject *value = PyDict_GetItemWithError(fields, name);
-    return value == NULL || value == Py_None || PyUnicode_CheckExact(value) ? value : NULL;
+    PyObject *name = pn_graph_value_of(models, node, PN_GRAPH_NAME);
+    bool has = name != NULL && PyUnicode_CheckExact(name) && is_unquoted(name, id);
+    Py_XDECREF(name);
+    return has;
 }
 
-static bool entity_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+static bool hash_has(const pn_graph_models *models, PyObject *node, PyObject *id)
 {
-    PyObject *name = field(fields, models->name[PN_GRAPH_NAME]);
-    return name != NULL && name != Py_None && is_unquoted(name, id);
+    PyObject *text = pn_graph_value_of(models, node, PN_GRAPH_TEXT);
+    bool has = is_hash(text, id);
+    Py_XDECREF(text);
+    return has;
 }
 
-static bool chunk_has(const pn_graph_models *models, PyObject *fields, PyObject *id)
+static bool chunk_has(const pn_graph_models *models, PyObject *node, PyObject *id)
 {
-    PyObject *own = field(fields, models->name[PN_GRAPH_ID]);
-    if (own == NULL) return false;
-    return own == Py_None ? is_hash(field(fields, models->name[PN_GRAPH_TEXT]), id) : PyUnicode_Compare(own, id) == 0;
+    PyObject *own = pn_graph_value_of(models, node, PN_GRAPH_ID);
+    bool has = own == Py_None ? hash_has(models, node, id)
+                              : own != NULL && PyUnicode_CheckExact(own) && PyUnicode_Compare(own, id) == 0;
+    Py_XDECREF(own);
+    return has;
 }
 
 bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *key)
 {
     pn_graph_kind kind = pn_graph_kind_of(models, node);
     if (!PyUnicode_CheckExact(key) || (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK)) return false;
-    PyObject *fields = pn_graph_dict_of(node);
-    bool has = fields && (kind == PN_GRAPH_ENTITY ? entity_has(models, fields, key) : chunk_has(models, fields, key));
+    bool has = kind == PN_GRAPH_ENTITY ? entity_has(models, node, key) : chunk_has(models, node, key);
     PyErr_Clear();
     return has;
 }

@@ -9,7 +9,8 @@
  * or put into a graph natively. node_renamed() says that what an id is made of was assigned to,
  * on some node in the process.
  *
- * Nothing in this header runs Python code.
+ * Nothing in this header runs Python code, but for keys that somebody put into a model's own
+ * __dict__ and that are no str.
  */
 #ifndef PN_PY_GRAPH_MODELS_H
 #define PN_PY_GRAPH_MODELS_H
@@ -47,11 +48,15 @@ pn_graph_kind pn_graph_kind_of(const pn_graph_models *models, const PyObject *ob
 /* Whether the classes are known and still what they were. */
 bool pn_graph_models_hold(pn_graph_models *models);
 
-/* The instance dict of a model, borrowed from the instance; NULL, no exception, if there is none. */
+/* The instance dict of a model, a new reference; NULL, no exception, if there is none. */
 PyObject *pn_graph_dict_of(PyObject *object);
 
+/* The value of a field, a new reference; NULL when there is none, or with an exception. The
+ * caller holds the object: a key in its dict may run code when it is compared. */
+PyObject *pn_graph_value_of(const pn_graph_models *models, PyObject *object, pn_graph_field field);
+
 /* Whether the node is an entity or a chunk and `key` is its id; false in doubt. Sets no
- * exception. */
+ * exception. The caller holds both, as above. */
 bool pn_graph_has_id(const pn_graph_models *models, PyObject *node, PyObject *key);
 
 bool pn_graph_is_triplet(PyObject *object); /* an exact tuple of three exact str */

@@ -40,27 +40,46 @@ static int forget_if(int failed, PyObject *op)
     return failed;
 }
 
+/* A key may run code when it is compared, and that forget what is known: the dicts are held
+ * meanwhile. */
+
 static int note_odd(nodes_object *self, PyObject *key)
 {
-    if (self->odd == NULL) self->odd = PyDict_New();
-    return self->odd ? PyDict_SetItem(self->odd, key, Py_None) : -1;
+    PyObject *odd = self->odd ? Py_NewRef(self->odd) : PyDict_New();
+    if (odd == NULL) return -1;
+    if (self->odd == NULL) self->odd = Py_NewRef(odd);
+    int failed = PyDict_SetItem(odd, key, Py_None);
+    Py_DECREF(odd);
+    return failed;
 }
 
 /* Takes the key out of a dict where it may be. */
 static int take_out(PyObject *dict, PyObject *key)
 {
     if (dict == NULL || PyDict_GET_SIZE(dict) == 0) return 0;
+    Py_INCREF(dict);
     int there = PyDict_Contains(dict, key);
-    return there > 0 ? PyDict_DelItem(dict, key) : there;
+    if (there > 0) there = PyDict_DelItem(dict, key);
+    Py_DECREF(dict);
+    return there;
+}
+
+/* The next place, unless the key has one. */
+static int number(nodes_object *self, PyObject *places, PyObject *key)
+{
+    int there = PyDict_Contains(places, key);
+    if (there) return there < 0 ? -1 : 0;
+    PyObject *place = PyLong_FromSsize_t(self->next_place++);
+    int failed = place ? PyDict_SetItem(places, key, place) : -1;
+    Py_XDECREF(place);
+    return failed;
 }
 
 static int put_place(nodes_object *self, PyObject *key)
 {
-    int there = self->places ? PyDict_Contains(self->places, key) : 1;
-    if (there) return there < 0 ? -1 : 0;
-    PyObject *place = PyLong_FromSsize_t(self->next_place++);
-    int failed = place ? PyDict_SetItem(self->places, key, place) : -1;
-    Py_XDECREF(place);
+    PyObject *places = Py_XNewRef(self->places);
+    int failed = places ? number(self, places, key) : 0;
+    Py_XDECREF(places);
     return failed;
 }
 
@@ -92,9 +111,10 @@ static int look(nodes_object *self, const pn_module_state *state)
     forget(self);
     self->seen = state->graph_renames;
     while (PyDict_Next((PyObject *)self, &pos, &key, &node)) {
-        if (pn_graph_has_id(state->graph_models, node, key)) continue;
-        Py_INCREF(key);
-        int failed = note_odd(self, key); /* may run code of the key */
+        Py_INCREF(key); /* both may run code */
+        Py_INCREF(node);
+        int failed = pn_graph_has_id(state->graph_models, node, key) ? 0 : note_odd(self, key);
+        Py_DECREF(node);
         Py_DECREF(key);
         if (failed) return -1;
         if (PyDict_GET_SIZE(self) != size) return PyErr_Format(PyExc_RuntimeError, "dictionary changed size"), -1;
@@ -115,11 +135,15 @@ static PyObject *nodes_odd(PyObject *op, PyObject *ignored)
 
 static int number_all(nodes_object *self)
 {
-    PyObject *keys = PyDict_Keys((PyObject *)self);
-    self->places = PyDict_New();
-    int failed = keys == NULL || self->places == NULL ? -1 : 0;
-    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(keys); i++) failed = put_place(self, PyList_GET_ITEM(keys, i));
+    PyObject *keys = PyDict_Keys((PyObject *)self), *places = PyDict_New();
+    int failed = keys == NULL || places == NULL ? -1 : 0;
+    Py_XSETREF(self->places, Py_XNewRef(places));
+    self->next_place = 0;
+    for (Py_ssize_t i = 0; !failed && i < PyList_GET_SIZE(keys); i++) failed = number(self, places, PyList_GET_ITEM(keys, i));
+    bool ours = self->places == places;
+    Py_XDECREF(places);
     Py_XDECREF(keys);
+    if (!failed && !ours) return PyErr_Format(PyExc_RuntimeError, "dictionary changed while it was numbered"), -1;
     return failed;
 }
 

@@ -36,8 +36,9 @@ bool pn_py_is_nodes(const pn_module_state *state, const PyObject *object)
 static PyObject *field_of(const pn_property_classes *c, PyObject *graph, int i)
 {
     PyObject *dict = pn_graph_dict_of(graph);
-    PyObject *value = dict ? PyDict_GetItemWithError(dict, c->name[i]) : NULL;
-    if (value != NULL || PyErr_Occurred()) return Py_XNewRef(value);
+    PyObject *value = dict ? Py_XNewRef(PyDict_GetItemWithError(dict, c->name[i])) : NULL;
+    Py_XDECREF(dict);
+    if (value != NULL || PyErr_Occurred()) return value;
     return PyObject_GetAttr(graph, c->name[i]); /* pydantic says what is wrong */
 }
 

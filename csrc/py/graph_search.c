@@ -24,9 +24,9 @@ static PyObject *relation_of(const search *q, PyObject *triplet)
 
 static PyObject *label_of(const search *q, PyObject *relation)
 {
-    PyObject *fields = pn_graph_dict_of(relation);
-    PyObject *label = fields ? PyDict_GetItemWithError(fields, q->models->name[PN_GRAPH_LABEL]) : NULL;
-    return label && PyUnicode_CheckExact(label) ? label : NULL;
+    PyObject *label = pn_graph_value_of(q->models, relation, PN_GRAPH_LABEL);
+    if (label && !PyUnicode_CheckExact(label)) Py_CLEAR(label);
+    return label;
 }
 
 static bool is_wanted(const search *q, PyObject *label)
@@ -59,6 +59,7 @@ static bool look_at(const search *q, PyObject *triplet)
     PyObject *relation = pn_graph_is_triplet(triplet) ? relation_of(q, triplet) : NULL;
     PyObject *label = relation ? label_of(q, relation) : NULL;
     bool good = label && (is_wanted(q, label) ? take(q, triplet, relation) : has_ends(q, triplet));
+    Py_XDECREF(label);
     Py_XDECREF(relation);
     return good;
 }

@@ -8,21 +8,21 @@
 
 /* ---- nodes ---- */
 
-/* What its id is when that is a field as it stands: borrowed, or NULL. */
+/* What its id is when that is a field as it stands: a new reference, or NULL. */
 static PyObject *plain_id(const pn_graph_models *models, PyObject *node)
 {
     pn_graph_kind kind = pn_graph_kind_of(models, node);
     if (kind != PN_GRAPH_ENTITY && kind != PN_GRAPH_CHUNK) return NULL;
-    PyObject *fields = pn_graph_dict_of(node);
-    PyObject *id = fields ? PyDict_GetItemWithError(fields, models->name[kind == PN_GRAPH_ENTITY ? PN_GRAPH_NAME : PN_GRAPH_ID]) : NULL;
-    if (id == NULL || !PyUnicode_CheckExact(id)) return NULL;
-    bool quoted = kind == PN_GRAPH_ENTITY && PyUnicode_FindChar(id, '"', 0, PyUnicode_GET_LENGTH(id), 1) >= 0;
-    return quoted ? NULL : id;
+    PyObject *id = pn_graph_value_of(models, node, kind == PN_GRAPH_ENTITY ? PN_GRAPH_NAME : PN_GRAPH_ID);
+    bool plain = id != NULL && PyUnicode_CheckExact(id);
+    if (plain && kind == PN_GRAPH_ENTITY) plain = PyUnicode_FindChar(id, '"', 0, PyUnicode_GET_LENGTH(id), 1) < 0;
+    if (!plain) Py_CLEAR(id);
+    return id;
 }
 
 int pn_graph_put_node(const pn_module_state *state, PyObject *nodes, PyObject *node)
 {
-    PyObject *id = Py_XNewRef(plain_id(state->graph_models, node));
+    PyObject *id = plain_id(state->graph_models, node);
     bool plain = id != NULL;
     if (!plain && !PyErr_Occurred()) id = PyObject_GetAttrString(node, "id");
     if (id == NULL) return -1;
@@ -63,10 +63,9 @@ static void parts_clear(PyObject *parts[3])
 static bool parts_of(const pn_graph_models *models, PyObject *relation, PyObject *parts[3])
 {
     static const pn_graph_field fields[3] = {PN_GRAPH_SOURCE, PN_GRAPH_LABEL, PN_GRAPH_TARGET};
-    PyObject *dict = pn_graph_kind_of(models, relation) == PN_GRAPH_RELATION ? pn_graph_dict_of(relation) : NULL;
-    bool good = dict != NULL;
+    bool good = pn_graph_kind_of(models, relation) == PN_GRAPH_RELATION;
     for (int i = 0; good && i < 3; i++) {
-        parts[i] = Py_XNewRef(PyDict_GetItemWithError(dict, models->name[fields[i]]));
+        parts[i] = pn_graph_value_of(models, relation, fields[i]);
         good = parts[i] != NULL && PyUnicode_CheckExact(parts[i]);
     }
     if (!good) parts_clear(parts);
@@ -76,8 +75,10 @@ static bool parts_of(const pn_graph_models *models, PyObject *relation, PyObject
 /* Whether there is a node of that key, and the key is its id. */
 static bool stands_there(const pn_graph_models *models, PyObject *nodes, PyObject *id)
 {
-    PyObject *node = PyDict_GetItemWithError(nodes, id);
-    return node != NULL && pn_graph_has_id(models, node, id);
+    PyObject *node = Py_XNewRef(PyDict_GetItemWithError(nodes, id));
+    bool stands = node != NULL && pn_graph_has_id(models, node, id);
+    Py_XDECREF(node);
+    return stands;
 }
 
 /* A triplet that was there keeps its relation, if it has one. */

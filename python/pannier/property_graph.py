@@ -211,7 +211,7 @@ def _keys_of(nodes: NodeDict, ids: Any) -> Optional[List[Any]]:
     odd = nodes.odd()
     wanted = dict.fromkeys(ids)
     keys = [i for i in wanted if i in nodes and i not in odd]
-    return keys + [key for key in odd if nodes[key].id in wanted]
+    return keys + [key for key in list(odd) if nodes[key].id in wanted]
 
 
 # ----- Looking at all -----

@@ -982,6 +982,69 @@ def test_a_store_has_its_methods_itself() -> None:
     assert list(store.graph.nodes) == ["a", "c"] and len(copy.deepcopy(store).get_triplets(ids=["c"])) == 1
 
 
+class Evil:
+    """A key that equals nothing and runs what it is told when it is compared."""
+
+    def __init__(self, like: str, then: Callable[[], Any] = lambda: None) -> None:
+        self.like, self.then, self.armed = like, then, False
+
+    def __hash__(self) -> int:
+        return hash(self.like)
+
+    def __eq__(self, other: object) -> bool:
+        if self.armed and self is not other:
+            self.armed = False
+            self.then()
+        return self is other
+
+
+def armed(key: Evil, then: Callable[[], Any]) -> Evil:
+    key.then, key.armed = then, True
+    return key
+
+
+@pytest.mark.parametrize("change", ["set", "put", "delete", "pop", "places", "setdefault"])
+@pytest.mark.parametrize("what", ["clear", "forget"])
+def test_a_key_may_change_the_nodes_while_it_is_compared(change: str, what: str) -> None:
+    store = SimplePropertyGraphStore()
+    nodes = store.graph.nodes
+    evil, other = Evil("a"), Evil("a")
+    nodes[evil] = EntityNode(name="x")
+    nodes[other] = EntityNode(name="y")
+    nodes["b"] = EntityNode(name="b")
+    nodes.odd()
+    if change != "places":
+        nodes.places()
+    calls: Dict[str, Callable[[], Any]] = {
+        "set": lambda: nodes.__setitem__("a", EntityNode(name="a")),
+        "put": lambda: store.upsert_nodes([EntityNode(name="a")]),
+        "delete": lambda: nodes.__delitem__(other),
+        "pop": lambda: nodes.pop(other),
+        "places": lambda: nodes.places(),
+        "setdefault": lambda: nodes.setdefault("a", EntityNode(name="a")),
+    }
+    for turn in range(6):  # at the turn-th comparison
+        left = [turn]
+
+        def then() -> None:
+            if left[0] == 0:
+                getattr(nodes, what)()
+                gc.collect()
+            else:
+                left[0] -= 1
+                evil.armed = True
+
+        armed(evil, then)
+        outcome_of(calls[change])
+        evil.armed = False
+        nodes.update({evil: EntityNode(name="x"), other: EntityNode(name="y"), "b": EntityNode(name="b")})
+        nodes.pop("a", None)
+        nodes.odd()
+        if change != "places":
+            nodes.places()
+    assert list(nodes.places()) == list(nodes) and {evil, other} <= set(nodes.odd())
+
+
 def test_async_methods_call_these() -> None:
     import asyncio
 
