@@ -706,7 +706,12 @@ class SimpleVectorStore(_core.VectorMethods, PeerSimpleVectorStore):
             node_ids (list[str] | None): None for all nodes.
             filters (MetadataFilters | None): None for no restriction.
         """
-        table, ids = self._unread_table(), _id_tuple(node_ids)
+        table = self._unread_table()
+        if filters is None and type(node_ids) is list and table is not None:  # the usual call, straight away
+            if not table.delete_matching(tuple(node_ids), None, "and"):
+                super().delete_nodes(node_ids, filters, **delete_kwargs)
+            return
+        ids = _id_tuple(node_ids)
         specs, condition = _filter_specs(filters)
         fast = table is not None and ids is not _NOT_PLAIN and specs is not _NOT_PLAIN
         if fast and specs is not None and _BUILD_FILTER is not None and not _filters_as_known():
