@@ -257,7 +257,7 @@ def _every_labelled(graph: LabelledPropertyGraph, labels: Any) -> List[Triplet]:
         if found is not None:
             return found
     found = []
-    for s, r, o in graph.triplets:
+    for s, r, o in list(graph.triplets):
         relation = relations[f"{s}_{r}_{o}"]
         if (relation.label if type(relation) is Relation else relation.id) in labels:
             found.append((nodes[s], relation, nodes[o]))
@@ -268,7 +268,7 @@ def _every_touching(graph: LabelledPropertyGraph, ids: Any) -> List[Triplet]:
     """Those of them that touch a node with one of the ids, a collection."""
     nodes, relations = graph.nodes, graph.relations
     found = []
-    for s, r, o in graph.triplets:
+    for s, r, o in list(graph.triplets):  # an id may run code
         subj, obj = nodes[s], nodes[o]
         if (
             (subj.name.replace('"', " ") if type(subj) is EntityNode else subj.id) in ids
@@ -602,7 +602,8 @@ class _Walk:
     what comes after ``limit`` triplets that count would be cut."""
 
     def __init__(self, store: SimplePropertyGraphStore, ignored: Any, limit: Any) -> None:
-        self._odd = store.graph.nodes.odd()  # type: ignore[attr-defined]
+        nodes = store.graph.nodes
+        self._odd = nodes.odd() if type(nodes) is NodeDict else nodes  # replaced meanwhile: any may be odd
         self._ignored = ignored
         self._room = limit if type(limit) is int and limit >= 0 else sys.maxsize
         self._seen: set = set()
@@ -641,7 +642,7 @@ class _Walk:
 def _culprit(graph: LabelledPropertyGraph) -> str:
     """Where in the graph the value is that pydantic cannot write."""
     for name in ("nodes", "relations"):
-        for key, item in getattr(graph, name).items():
+        for key, item in list(getattr(graph, name).items()):
             path = f"{name}[{key!r}]"
             if not _writes({key: 0}):
                 return path

@@ -1045,6 +1045,26 @@ def test_a_key_may_change_the_nodes_while_it_is_compared(change: str, what: str)
     assert list(nodes.places()) == list(nodes) and {evil, other} <= set(nodes.odd())
 
 
+@pytest.mark.parametrize("what", ["nodes", "triplets"])
+def test_an_id_may_change_the_graph_while_it_is_searched(what: str) -> None:
+    found = []
+    for kind in (Peer, SimplePropertyGraphStore):
+        store = kind()
+        store.upsert_relations([Relation(label="r", source_id="a", target_id=name) for name in ("b", "named", *"cdefgh")])
+
+        def then() -> None:
+            if what == "nodes":
+                store.graph.nodes = dict(store.graph.nodes)
+            elif len(store.graph.triplets) < 9:
+                store.graph.triplets.add((f"a{len(store.graph.triplets)}", "r", "b"))
+
+        store.graph.nodes["named"] = Named(then)
+        call = store.get_triplets if what == "triplets" else lambda ids: store.get_rel_map([EntityNode(name=ids[0])])
+        got = outcome_of(lambda: call(ids=["named" if what == "triplets" else "a"]))
+        found.append(sorted((s.id, o.id) for s, _, o in got) if type(got) is list else got)
+    assert found[0] == found[1] and type(found[0]) is list and found[0]
+
+
 def test_async_methods_call_these() -> None:
     import asyncio
 
