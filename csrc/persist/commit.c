@@ -187,7 +187,7 @@ static pn_status stage_one(commit *c, size_t i)
     c->open[c->open_len++] = fd;
     sys = fill(c, fd, c->items[i].bytes, exists ? &old : NULL);
     if (sys != 0) return fail(c, sys, at->final, "cannot write its new contents beside it");
-    c->vfs->start_sync(c->vfs->ctx, fd);
+    if (c->journal.len > 1) c->vfs->start_sync(c->vfs->ctx, fd); /* a single one is waited for at once */
     return c->open_len == MAX_OPEN ? sync_open(c) : PN_OK;
 }
 

@@ -9,6 +9,7 @@ LlamaIndex's own way.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -48,7 +49,8 @@ def _install_plans() -> None:
 
     readers = _nodereader.readers()
     if readers is not None:
-        _core.set_node_readers(readers)
+        with contextlib.suppress(ValueError):  # pydantic keeps its models in another way: no reader then
+            _core.set_node_readers(readers)
 
     resource = getattr(schema, "MediaResource", None)
     types = (schema.NodeRelationship, schema.RelatedNodeInfo, schema.ObjectType, resource, schema.NodeRelationship.SOURCE)

@@ -20,7 +20,7 @@ from llama_index.core.storage.docstore import keyval_docstore, utils
 from oracle import assert_same, outcome, run, same
 
 import pannier
-from pannier import _core
+from pannier import _core, _nodeplan
 from pannier._nodeplan import ensure_plans
 from pannier._nodereader import _state as state
 
@@ -634,3 +634,23 @@ def test_nodes_that_follow_one_another_share_only_what_is_alike() -> None:
             assert state(built) == state(want)
             built.metadata["mine"] = 1
             built.relationships[NodeRelationship.SOURCE].metadata["mine"] = 1
+
+
+def test_an_unknown_pydantic_costs_the_fast_way_and_nothing_else(monkeypatch):
+    """Readers that the core does not take are done without, when pannier is imported."""
+
+    class Core:
+        plans: dict = {}
+
+        def __getattr__(self, name):
+            return getattr(_core, name)
+
+        def set_node_readers(self, readers):
+            raise ValueError("not a node reader: slots")
+
+        def set_node_plans(self, types, plans):
+            Core.plans = plans
+
+    monkeypatch.setattr(_nodeplan, "_core", Core())
+    _nodeplan._install_plans()
+    assert TextNode in Core.plans
