@@ -11,9 +11,9 @@ Groups: the stores' cases (benchmarks/cases), "small" (all of them at the small 
 
 Up to 1,000 nodes both sides run in one process and take turns at every repetition; above,
 each has a process of its own, and the two take turns row by row; the sides' order changes
-from round to round. A ratio is the median of the rounds' ratios. Answers and files of the two sides are compared:
-a difference ends the run. The results go into docs/performance.md (between its markers),
-docs/performance.json, docs/*.svg and README.md's table.
+from round to round. A ratio is the median of the rounds' ratios. Answers and files of the
+two sides are compared: a difference ends the run. The results go into docs/performance.md
+(between its markers), docs/performance.json, docs/*.svg and README.md's table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* json_lex.h: the tokens of JSON, for the readers of this folder, json_str.c and node_values.c (not for others).
+/* json_lex.h: the tokens of JSON, for the readers of this folder and json_str.c (not for others).
  *
  * Each function reads one token at r->p and steps over it, or fails with r->error
  * filled. None skips whitespace in front. All are O(length of the token).

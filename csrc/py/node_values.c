@@ -1,7 +1,7 @@
 /* node_values.c: values of a node's fields, and what of them is used again. */
 #include "py/node_values.h"
 
-#include "codec/json_lex.h"
+#include "codec/json_write.h"
 
 pn_status pn_node_null(pn_node_decoder *n, PyObject **out)
 {
@@ -45,7 +45,7 @@ bool pn_node_known_id(pn_node_decoder *n, PyObject **out)
         const uint8_t *id = PyUnicode_1BYTE_DATA(n->known->of[i]);
         size_t len = (size_t)PyUnicode_GET_LENGTH(n->known->of[i]);
         if (n->known_used >> i & 1 || (size_t)(r->end - r->p) < len + 2 || r->p[0] != '"' || r->p[len + 1] != '"') continue;
-        if (!pn_same_bytes(r->p + 1, id, len) || pn_lex_plain(id, id + len) != id + len) continue;
+        if (!pn_same_bytes(r->p + 1, id, len) || !pn_json_is_plain((pn_bytes){id, len})) continue;
         r->p += len + 2;
         n->known_used |= 1u << i;
         *out = Py_NewRef(n->known->of[i]);

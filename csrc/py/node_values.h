@@ -31,9 +31,9 @@ typedef struct {
     size_t objects;               /* begun so far */
     size_t object;                /* the one that is being read */
     size_t lists;                 /* of strings, begun so far */
-    pn_kept_piece *place;            /* of the next string, or NULL */
+    pn_kept_piece *place;         /* of the next string, or NULL */
     pn_first_flat first;
-    bool again;                      /* the string read last is the one that stood in its place before */
+    bool again;                   /* the string read last is the one that stood in its place before */
 } pn_node_decoder;
 
 /* What is read for one object before it is made. */
